@@ -1,0 +1,312 @@
+"""What was asked + what was seen + now -> what to write and what to do.
+
+`decide` is the whole decision: the verdict of the table (`verdict`), the status that says so,
+the writes to the API that must come before, and at most one operation for the engine. It is pure:
+the shell applies it and asks again after every change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from controller.core import names
+from controller.core.reasons import ConditionType, Reason
+from controller.core.resources import (
+    Condition,
+    ContainerStatus,
+    ExposedUrl,
+    Phase,
+    SandboxStatus,
+    SecretEntry,
+)
+from controller.core.rules import Rules
+from controller.core.state import Container, Run, SecretState, Seen, Verb
+from controller.core.subject import Subject
+from controller.core.verdict import Operation, Verdict, Wish, exit_cause, judge, wish
+
+ENGINE_OUTAGE_SHOWN_AFTER = timedelta(seconds=10)
+"""An outage shorter than this changes no status (invariant 4)."""
+
+
+class ApiStep(StrEnum):
+    """A write to the API that is not the status. Each is applied, then `decide` asked again."""
+
+    CLAIM = "Claim"
+    """Store the finalizer and the labels, before the first engine call."""
+    ENSURE_SECRET = "EnsureSecret"  # noqa: S105
+    DELETE_SECRET = "DeleteSecret"  # noqa: S105
+    RELEASE = "Release"
+    """Remove the finalizer: nothing of this UID is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Apply in this order: `status` if it differs from the stored one, `step`, `operation`."""
+
+    status: SandboxStatus
+    step: ApiStep | None = None
+    operation: Operation | None = None
+    cancel: bool = False
+    """The operation in flight is no longer wanted."""
+    look_again: datetime | None = None
+    probe: Container | None = None
+    """Probe the readiness of this container."""
+
+
+def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decision:
+    """Decide about one Sandbox. `now` is aware and in UTC; raises nothing."""
+    stored = sandbox.status
+    wished = wish(sandbox)
+    claimed = names.FINALIZER in sandbox.metadata.finalizers
+    if wished is Wish.GONE:
+        return _gone(sandbox, seen, rules, now) if claimed else Decision(stored)
+    if not claimed:
+        return Decision(stored, step=ApiStep.CLAIM)
+
+    changed = _changed_engine(stored, seen)
+    away = seen.engine.unreachable_since is not None
+    if changed or away or seen.holdings is None:
+        return _blind(sandbox, seen, now, changed=changed, away=away)
+    verdict = judge(sandbox, seen, rules, now)
+    operation = verdict.operation
+    cancel = seen.busy is Verb.RUN and (operation is None or operation.verb is not Verb.RUN)
+    status = _compose(sandbox, verdict, seen, rules, now)
+    container = seen.holdings.container
+    probe = (
+        container
+        if container is not None
+        and container.run is Run.RUNNING
+        and wished is Wish.RUNNING
+        and sandbox.spec is not None
+        and sandbox.spec.readiness is not None
+        else None
+    )
+    if seen.busy is not None:
+        return Decision(status, None, None, cancel, verdict.look_again, probe)
+    if _needs_secret(sandbox, seen):
+        failure = seen.failure
+        if failure is not None and failure.verb is None:
+            hindered = Verdict(
+                Phase.ERROR, failure.reason, failure.message, pausing=verdict.pausing
+            )
+            due = now >= failure.retry_at
+            return Decision(
+                _compose(sandbox, hindered, seen, rules, now),
+                step=ApiStep.ENSURE_SECRET if due else None,
+                look_again=failure.retry_at,
+                probe=probe,
+            )
+        return Decision(
+            status if container is not None else stored,
+            step=ApiStep.ENSURE_SECRET,
+            look_again=verdict.look_again,
+            probe=probe,
+        )
+    return Decision(status, None, operation, False, verdict.look_again, probe)
+
+
+def _needs_secret(sandbox: Subject, seen: Seen) -> bool:
+    return (
+        sandbox.spec is not None
+        and sandbox.spec.session_key.mode == "Generate"
+        and seen.secret is not SecretState.PRESENT
+    )
+
+
+def _gone(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decision:
+    blind = seen.engine.unreachable_since is not None or _changed_engine(sandbox.status, seen)
+    if blind and seen.holdings is not None:
+        seen = _without_holdings(seen)
+    verdict = judge(sandbox, seen, rules, now)
+    status = _compose(sandbox, verdict, seen, rules, now)
+    if seen.secret is not SecretState.ABSENT:
+        # DELETING first, then the Secret, then the engine; the fast lane waits for none of them.
+        return Decision(status, step=ApiStep.DELETE_SECRET, cancel=seen.busy is Verb.RUN)
+    if seen.busy is not None:
+        return Decision(status, cancel=seen.busy is Verb.RUN, look_again=verdict.look_again)
+    if seen.holdings is not None and seen.holdings.empty and seen.fresh:
+        return Decision(status, step=ApiStep.RELEASE)
+    return Decision(status, None, verdict.operation, False, verdict.look_again)
+
+
+def _without_holdings(seen: Seen) -> Seen:
+    return Seen(
+        engine=seen.engine,
+        secret=seen.secret,
+        busy=seen.busy,
+        signalled=seen.signalled,
+        failure=seen.failure,
+    )
+
+
+def _changed_engine(stored: SandboxStatus, seen: Seen) -> bool:
+    """Another engine answers than the one that holds the container (invariant 4)."""
+    recorded = stored.container.engine_id if stored.container else ""
+    return (
+        recorded != ""
+        and seen.engine.id is not None
+        and recorded != seen.engine.id
+        and recorded not in seen.engine.accepted_ids
+    )
+
+
+def _blind(sandbox: Subject, seen: Seen, now: datetime, *, changed: bool, away: bool) -> Decision:
+    """The engine cannot be believed: phases stay, nothing is done, the outage is told in time."""
+    stored = sandbox.status
+    if changed:
+        recorded = stored.container.engine_id if stored.container else ""
+        condition = (
+            Reason.ENGINE_CHANGED,
+            f"the container belongs to engine {recorded}, but engine {seen.engine.id} answers; "
+            "bring the former back, or name its ID in the setting accepted_engine_ids to give "
+            "its containers up",
+        )
+    elif away and seen.engine.unreachable_since is not None:
+        shown_at = seen.engine.unreachable_since + ENGINE_OUTAGE_SHOWN_AFTER
+        if now < shown_at:
+            return Decision(stored, look_again=shown_at)
+        condition = (
+            Reason.ENGINE_UNREACHABLE,
+            "the container engine does not answer; everything stays as it is until it does",
+        )
+    else:
+        return Decision(stored)
+    kept = [c for c in stored.conditions if c.type != ConditionType.ENGINE_REACHABLE]
+    kept.append(
+        _condition(sandbox, ConditionType.ENGINE_REACHABLE, False, condition[0], condition[1], now)
+    )
+    return Decision(stored.model_copy(update={"conditions": tuple(kept)}))
+
+
+def _compose(
+    sandbox: Subject, verdict: Verdict, seen: Seen, rules: Rules, now: datetime
+) -> SandboxStatus:
+    """The status that tells the verdict and what was seen. Equal inputs give equal output."""
+    stored, spec, meta = sandbox.status, sandbox.spec, sandbox.metadata
+    wished = wish(sandbox)
+    if verdict.keep and not stored.conditions:
+        return stored  # the API server's default says STARTING already
+    phase = verdict.phase
+    container = seen.holdings.container if seen.holdings else None
+    ready = phase is Phase.RUNNING and verdict.reason is Reason.READY
+    if wished is Wish.PAUSED:
+        ready = phase is Phase.PAUSED
+    reconciling = phase in (Phase.STARTING, Phase.DELETING) or verdict.reason is Reason.PAUSING
+    stalled = phase in (Phase.ERROR, Phase.MISSING)
+    reason, message = verdict.reason, verdict.message
+    conditions = [
+        _condition(sandbox, ConditionType.READY, ready, reason, message, now),
+        _condition(sandbox, ConditionType.AVAILABLE, phase is Phase.RUNNING, reason, "", now),
+        _condition(sandbox, ConditionType.RECONCILING, reconciling, reason, "", now),
+        _condition(sandbox, ConditionType.STALLED, stalled, reason, "", now),
+    ]
+    reachable = stored.condition(ConditionType.ENGINE_REACHABLE)
+    if seen.holdings is not None:
+        reachable = _condition(
+            sandbox, ConditionType.ENGINE_REACHABLE, True, Reason.ENGINE_REACHABLE, "", now
+        )
+    if reachable is not None:
+        conditions.append(reachable)
+    gone = wished is Wish.GONE
+    return SandboxStatus(
+        phase=phase,
+        sandbox_spec_id=_spec_id(sandbox),
+        created_by_user_id=(spec.created_by_user_id or "" if spec else stored.created_by_user_id),
+        created_at=meta.creation_timestamp,
+        exposed_urls=() if gone else _urls(sandbox, phase, container, rules),
+        session_api_key_secret_ref=None if gone else _secret_ref(sandbox),
+        container=_container(sandbox, verdict, seen, container),
+        suspended=stored.suspended,
+        pausing=verdict.pausing,
+        last_activity_at=stored.last_activity_at,
+        expires_at=stored.expires_at,
+        conditions=tuple(conditions),
+        observed_generation=meta.generation,
+    )
+
+
+def _spec_id(sandbox: Subject) -> str:
+    spec = sandbox.spec
+    if spec is None:
+        return sandbox.status.sandbox_spec_id
+    return spec.template_ref.name if spec.template_ref else spec.image or ""
+
+
+def _secret_ref(sandbox: Subject) -> SecretEntry | None:
+    if sandbox.spec is None:
+        return sandbox.status.session_api_key_secret_ref
+    match sandbox.spec.session_key.mode:
+        case "Generate":
+            return SecretEntry(name=names.secret_name(sandbox.metadata.name), key=names.SECRET_KEY)
+        case "SecretRef" if sandbox.spec.session_key.secret_ref is not None:
+            ref = sandbox.spec.session_key.secret_ref
+            return SecretEntry(name=ref.name, key=ref.key)
+        case _:
+            return None
+
+
+def _urls(
+    sandbox: Subject, phase: Phase, container: Container | None, rules: Rules
+) -> tuple[ExposedUrl, ...]:
+    """Where clients reach the ports; only while something may answer there."""
+    if container is None or sandbox.spec is None:
+        return ()
+    if container.run is not Run.RUNNING or phase not in (Phase.STARTING, Phase.RUNNING):
+        return ()
+    host = f"[{rules.url_host}]" if ":" in rules.url_host else rules.url_host
+    return tuple(
+        ExposedUrl(
+            name=port.name,
+            url=f"{port.scheme}://{host}:{container.ports[port.container_port]}{port.path}",
+            port=container.ports[port.container_port],
+        )
+        for port in sandbox.spec.ports
+        if port.container_port in container.ports
+    )
+
+
+def _container(
+    sandbox: Subject, verdict: Verdict, seen: Seen, container: Container | None
+) -> ContainerStatus | None:
+    stored = sandbox.status.container
+    if container is None:
+        return stored
+    same = stored is not None and stored.id == container.id
+    restarts = stored.restart_count if stored is not None and same else 0
+    exited = container.run is Run.EXITED
+    return ContainerStatus(
+        id=container.id,
+        engine_id=seen.engine.id or "",
+        name=container.name,
+        image_id=container.image_id,
+        started_at=container.started_at,
+        finished_at=container.finished_at if exited else None,
+        exit_code=container.exit_code if exited else None,
+        reason=exit_cause(sandbox.status, container) if exited else "",
+        restart_count=restarts if verdict.restart_count is None else verdict.restart_count,
+    )
+
+
+def _condition(
+    sandbox: Subject,
+    type_: ConditionType,
+    status: bool,
+    reason: Reason,
+    message: str,
+    now: datetime,
+) -> Condition:
+    before = sandbox.status.condition(type_)
+    value = "True" if status else "False"
+    since = now.replace(microsecond=0)
+    if before is not None and before.status == value:
+        since = before.last_transition_time
+    return Condition(
+        type=type_,
+        status=value,
+        reason=reason,
+        message=message,
+        last_transition_time=since,
+        observed_generation=sandbox.metadata.generation,
+    )
