@@ -1,0 +1,612 @@
+"""Docker, through docker-py's low-level client: the one file that imports it.
+
+`DockerEngine` implements base.Engine. The client is synchronous, so every call takes a thread of
+one of three lanes, which never wait for each other:
+
+    reads    list, find, identify, environment, image_present
+    builds   create, start, freeze, thaw, update_limits
+    ends     signal_stop, kill, remove, remove_volume
+
+Two calls stream: `events` and `pull` read with a thread each (`_Stream`), closable at once.
+What is said to Docker and what it means is in dockerwords.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections import defaultdict
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import requests
+import urllib3
+from docker import APIClient, auth
+from docker.errors import APIError, DockerException
+from docker.types import CancellableStream
+from docker.utils import kwargs_from_env
+
+from controller.core import names
+from controller.core.names import Owner
+from controller.core.reasons import Reason
+from controller.core.state import Container, Holdings, Limits
+from controller.engines import dockerwords as words
+from controller.engines.base import (
+    ContainerSpec,
+    EngineEvent,
+    EngineInfo,
+    EngineRefused,
+    EngineUnreachable,
+    VolumeSpec,
+)
+
+T = TypeVar("T")
+Rows = defaultdict[str, list[Any]]
+"""Rows of one of Docker's lists, by Sandbox UID."""
+
+_READERS = 4
+_INSPECTIONS = 50
+"""How many a thread does in one go: far below the timeout, and other reads get in between."""
+_PULLS = 4
+_PULL_SECONDS = 3600.0
+_PULL_SILENCE_SECONDS = 300.0
+
+
+class DockerEngine:
+    """One Docker engine as one owner sees it. Connects with the first call, not before."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        base_url: str | None = None,
+        width: int = 8,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        """`base_url` None: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH as Docker's CLI.
+
+        `width` is how many builds run at once; half as many removals do, so that a burst of
+        deletions leaves Docker room to create.
+        """
+        self.owner = owner
+        self._base_url = base_url
+        self._timeout = timeout_seconds
+        self._reads = _Lane("docker-read", _READERS)
+        self._builds = _Lane("docker-build", width)
+        self._ends = _Lane("docker-end", max(2, width // 2))
+        self._client: Any = None
+        self._closed = False
+        self._network_lock = threading.Lock()
+        self._network_ready = False
+        self._pulling = asyncio.Semaphore(_PULLS)
+        self._streams: set[_Stream] = set()
+
+    # ------------------------------------------------------------ seeing
+
+    async def identify(self) -> EngineInfo:
+        info = await self._call(self._reads, lambda client: client.info())
+        return EngineInfo(
+            id=info["ID"],
+            version=info["ServerVersion"],
+            runtimes=tuple(sorted(info.get("Runtimes") or ())),
+        )
+
+    async def list(self, known: Mapping[str, Holdings] | None = None) -> Mapping[str, Holdings]:
+        labels = {names.OWNER_LABEL: self.owner.label}
+        rows, volumes = await self._call(self._reads, lambda client: _labelled(client, labels))
+        containers: dict[str, Container | None] = {}
+        unseen: list[tuple[str, Any]] = []
+        for uid, of_uid in rows.items():
+            row = _own(uid, of_uid)
+            before = known[uid].container if known and uid in known else None
+            if before is not None and _unchanged(row, before):
+                containers[uid] = before
+            else:
+                unseen.append((uid, row))
+        while unseen:
+            batch, unseen = unseen[:_INSPECTIONS], unseen[_INSPECTIONS:]
+            containers |= await self._call(self._reads, partial(_inspect, listed=batch))
+        found = {
+            uid: _holdings(containers.get(uid), volumes[uid], rows[uid] + volumes[uid])
+            for uid in rows.keys() | volumes.keys()
+        }
+        return {uid: held for uid, held in found.items() if held != Holdings()}
+
+    async def find(self, uid: str) -> Holdings:
+        labels = {names.OWNER_LABEL: self.owner.label, names.UID_LABEL: uid}
+
+        # One after the other in one thread: changing threads costs more than asking does.
+        def find(client: Any) -> Holdings:
+            rows, volumes = _labelled(client, labels)
+            listed = [(uid, _own(uid, rows[uid]))] if rows[uid] else []
+            container = _inspect(client, listed).get(uid)
+            return _holdings(container, volumes[uid], rows[uid] + volumes[uid])
+
+        return await self._call(self._reads, find)
+
+    async def environment(self, container_id: str) -> Mapping[str, str]:
+        details = await self._call(self._reads, lambda c: c.inspect_container(container_id))
+        pairs = (entry.partition("=") for entry in details["Config"].get("Env") or ())
+        return {name: value for name, _, value in pairs}
+
+    async def image_present(self, image: str) -> bool:
+        def inspect(client: Any) -> bool:
+            with _tolerating(404):
+                client.inspect_image(image)
+                return True
+            return False
+
+        return await self._call(self._reads, inspect)
+
+    # ------------------------------------------------------------ building
+
+    async def create(self, spec: ContainerSpec) -> str:
+        def create(client: Any) -> str:
+            if not self._network_ready:
+                self._ensure_network(client)
+            for volume in spec.volumes:
+                self._ensure_volume(client, spec, volume)
+            return self._create_container(client, spec)
+
+        return await self._call(self._builds, create)
+
+    async def start(self, container_id: str) -> None:
+        def start(client: Any) -> None:
+            try:
+                client.start(container_id)
+            except APIError as error:
+                if error.status_code != 404 or "network" not in (error.explanation or ""):
+                    raise
+                # Docker looks for the network only now: someone removed it.
+                self._network_ready = False
+                self._ensure_network(client)
+                # One that ran before remembers the old network by its ID.
+                network = names.network_name(self.owner)
+                client.disconnect_container_from_network(container_id, network, force=True)
+                client.connect_container_to_network(container_id, network)
+                client.start(container_id)
+
+        await self._call(self._builds, start, Reason.START_FAILED)
+
+    async def freeze(self, container_id: str) -> None:
+        def freeze(client: Any) -> None:
+            with _tolerating(409, "already paused"):
+                client.pause(container_id)
+
+        await self._call(self._builds, freeze)
+
+    async def thaw(self, container_id: str) -> None:
+        def thaw(client: Any) -> None:
+            with _tolerating(500, "is not paused"):
+                client.unpause(container_id)
+                return
+            if not client.inspect_container(container_id)["State"]["Running"]:
+                raise words.refusal("is not running", Reason.EXITED)
+
+        await self._call(self._builds, thaw)
+
+    async def update_limits(self, container_id: str, limits: Limits) -> None:
+        def update(client: Any) -> None:
+            # docker-py's own update_container lacks the limit of processes.
+            url = client._url("/containers/{0}/update", container_id)
+            client._raise_for_status(client._post_json(url, data=words.limits_body(limits)))
+
+        await self._call(self._builds, update)
+
+    # ------------------------------------------------------------ ending
+
+    async def signal_stop(self, container_id: str) -> None:
+        def signal(client: Any) -> None:
+            with _tolerating(404), _tolerating(409, "is not running"):
+                details = client.inspect_container(container_id)
+                client.kill(container_id, details["Config"].get("StopSignal") or "SIGTERM")
+                if details["State"]["Paused"]:
+                    # Some versions thaw by themselves when the stop signal comes.
+                    with _tolerating(500, "is not paused"):
+                        client.unpause(container_id)
+
+        await self._call(self._ends, signal)
+
+    async def kill(self, container_id: str) -> None:
+        def kill(client: Any) -> None:
+            with _tolerating(404), _tolerating(409, "is not running"):
+                client.kill(container_id, "SIGKILL")
+
+        await self._call(self._ends, kill)
+
+    async def remove(self, container_id: str) -> None:
+        def remove(client: Any) -> None:
+            with _tolerating(404), _tolerating(409, "already in progress"):
+                client.remove_container(container_id, v=True, force=True)
+
+        await self._call(self._ends, remove, Reason.CLEANUP_FAILED)
+
+    async def remove_volume(self, volume: str) -> None:
+        def remove(client: Any) -> None:
+            with _tolerating(404):
+                labels = client.inspect_volume(volume).get("Labels") or {}
+                if labels.get(names.OWNER_LABEL) != self.owner.label:
+                    raise _taken("volume", volume)
+                client.remove_volume(volume)
+
+        await self._call(self._ends, remove, Reason.CLEANUP_FAILED)
+
+    # ------------------------------------------------------------ streaming
+
+    async def pull(self, image: str) -> None:
+        def request(client: Any) -> Any:
+            name, tag = words.image_reference(image)
+            registry, _ = auth.resolve_repository_name(name)
+            login = auth.get_config_header(client, registry)
+            response = client._post(
+                client._url("/images/create"),
+                params={"fromImage": name, "tag": tag},
+                headers={"X-Registry-Auth": login} if login else {},
+                stream=True,
+                timeout=(self._timeout, _PULL_SILENCE_SECONDS),
+            )
+            try:
+                client._raise_for_status(response)
+            except APIError as error:
+                raise words.pull_refusal(image, error.explanation or "") from None
+            return response
+
+        try:
+            async with (
+                asyncio.timeout(_PULL_SECONDS),
+                self._pulling,
+                contextlib.aclosing(self._stream(request)) as lines,
+            ):
+                async for line in lines:
+                    if line and "error" in line:
+                        raise words.pull_refusal(image, str(line["error"]))
+        except TimeoutError:
+            raise EngineUnreachable(f"The pull took over {_PULL_SECONDS:.0f} s.") from None
+
+    async def events(self) -> AsyncGenerator[EngineEvent | None, None]:
+        def request(client: Any) -> Any:
+            # Docker sends the headers before it subscribes. Asking from the engine's own present
+            # second on closes that gap; what this repeats does no harm.
+            ping = client._get(client._url("/_ping", versioned_api=False))
+            since = int(parsedate_to_datetime(ping.headers["Date"]).timestamp())
+            filters = {
+                "type": ["container"],
+                "label": [f"{names.OWNER_LABEL}={self.owner.label}"],
+                "event": list(words.EVENT_ACTIONS),
+            }
+            response = client._get(
+                client._url("/events"),
+                params={"since": since, "filters": json.dumps(filters)},
+                stream=True,
+            )
+            client._raise_for_status(response)
+            # Until here a timeout held; from here on silence is no fault.
+            client._disable_socket_timeout(client._get_raw_response_socket(response))
+            return response
+
+        async with contextlib.aclosing(self._stream(request)) as lines:
+            async for line in lines:
+                if line is None:
+                    yield None
+                elif (event := words.event(line)) is not None:
+                    yield event
+        raise EngineUnreachable("The engine's event stream ended.")
+
+    async def close(self) -> None:
+        """End every stream and thread; a call in flight ends with its timeout at the latest."""
+        self._closed = True  # What still waits for a thread ends as soon as it gets one.
+        for stream in tuple(self._streams):
+            stream.close()
+        for lane in (self._reads, self._builds, self._ends):
+            lane.threads.shutdown(wait=False)
+        if self._client is not None:
+            self._client.close()
+
+    # ------------------------------------------------------------ calling
+
+    async def _call(
+        self,
+        lane: _Lane,
+        verb: Callable[[Any], T],
+        otherwise: Reason = Reason.ENGINE_REFUSED,
+    ) -> T:
+        """Run `verb` in a thread of `lane`, within the timeout from when it got one.
+
+        A long queue is no outage, so waiting is not timed. But one call that finds the engine
+        unreachable speaks for all that wait behind it: together they end within one timeout.
+        """
+        losses = lane.losses
+        async with lane.slots:
+            if self._closed or lane.losses != losses:
+                raise EngineUnreachable("The engine did not answer the calls before this one.")
+            loop = asyncio.get_running_loop()
+            running = loop.run_in_executor(lane.threads, self._translated, verb, otherwise)
+            try:
+                # The socket has the same timeout, so the thread is free at about the same time.
+                return await asyncio.wait_for(running, self._timeout)
+            except TimeoutError:
+                lane.losses += 1
+                raise EngineUnreachable(f"No answer within {self._timeout:g} s.") from None
+            except EngineUnreachable:
+                lane.losses += 1
+                raise
+
+    def _translated(self, verb: Callable[[Any], T], otherwise: Reason) -> T:
+        """In a thread: `verb`, with its errors in base's words.
+
+        `from None` everywhere: the originals hold the request, which holds the environment.
+        """
+        try:
+            try:
+                return verb(self._connected())
+            except requests.exceptions.ConnectionError:
+                # A kept-alive connection that the engine closed, say in a restart. Every verb is
+                # safe to repeat; a second failure is the engine's.
+                return verb(self._connected())
+        except APIError as error:
+            explanation = error.explanation or ""
+            if "client version" in explanation:
+                self._client = None  # Another version of Docker came up: negotiate again.
+                raise EngineUnreachable("The engine's API version changed.") from None
+            if words.lost_engine(error.status_code, explanation):
+                raise EngineUnreachable(words.plain(explanation)) from None
+            raise words.refusal(explanation, otherwise) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise EngineUnreachable(_unreachable(error)) from None
+        except DockerException as error:  # How docker-py reports a failed version negotiation.
+            raise EngineUnreachable(_unreachable(error)) from None
+
+    def _connected(self) -> Any:
+        """The client, negotiated on first use. No lock: at worst two threads negotiate at once."""
+        if self._closed:
+            raise EngineUnreachable("The connection to the engine was closed.")
+        if self._client is None:
+            place = kwargs_from_env()
+            if self._base_url is not None:
+                place["base_url"] = self._base_url
+            client = APIClient(
+                version="auto",
+                timeout=self._timeout,  # type: ignore[arg-type]  # A float is as good.
+                max_pool_size=sum(lane.width for lane in (self._reads, self._builds, self._ends)),
+                **place,
+            )
+            # Reading proxies and netrc from the environment for each call costs more than the call.
+            client.trust_env = False
+            self._client = client
+        return self._client
+
+    async def _stream(
+        self, request: Callable[[Any], Any]
+    ) -> AsyncGenerator[dict[str, Any] | None, None]:
+        """None once the answer has begun, then its JSON lines."""
+        stream = _Stream(lambda: self._translated(request, Reason.ENGINE_REFUSED))
+        self._streams.add(stream)
+        try:
+            while True:
+                item = await stream.items.get()
+                if isinstance(item, Exception):
+                    raise item
+                if item is _END:
+                    return
+                yield item
+        finally:
+            self._streams.discard(stream)
+            stream.close()
+            if stream.response is not None:
+                await stream.ended.wait()
+
+    # ------------------------------------------------------------ parts of verbs
+
+    def _create_container(self, client: Any, spec: ContainerSpec) -> str:
+        name = names.container_name(spec.uid)
+        body = words.container_body(self.owner, spec)
+        for _ in range(2):
+            with _tolerating(409, "already in use"):
+                return str(client.create_container_from_config(body, name)["Id"])
+            with _tolerating(404):
+                details = client.inspect_container(name)
+                if not self._owns(details["Config"].get("Labels"), spec.uid):
+                    raise _taken("container", name)
+                return str(details["Id"])
+        # Docker reserves a name before the container can be seen.
+        raise EngineRefused(Reason.ENGINE_REFUSED, f"Container {name} is still being created.")
+
+    def _ensure_volume(self, client: Any, spec: ContainerSpec, volume: VolumeSpec) -> None:
+        """Docker answers with the volume that is there, if one is: whose it is, its labels tell."""
+        name = names.volume_name(spec.uid, volume.name)
+        labels = words.volume_labels(self.owner, spec, volume)
+        found = client.create_volume(name, labels=labels)
+        if not self._owns(found.get("Labels"), spec.uid):
+            raise _taken("volume", name)
+
+    def _ensure_network(self, client: Any) -> None:
+        name = names.network_name(self.owner)
+        with self._network_lock:
+            if self._network_ready:
+                return
+            found = _networks(client, name)
+            if not found:
+                with _tolerating(409):
+                    client.create_network(
+                        name,
+                        driver="bridge",
+                        options={"com.docker.network.bridge.enable_icc": "false"},
+                        labels={names.OWNER_LABEL: self.owner.label},
+                        check_duplicate=True,
+                    )
+                found = _networks(client, name)
+            for network in found:
+                if (network.get("Labels") or {}).get(names.OWNER_LABEL) != self.owner.label:
+                    raise _taken("network", name)
+            # Older engines let two processes make two of one name, and then refuse the name.
+            for network in found[1:]:
+                client.remove_network(network["Id"])
+            self._network_ready = True
+
+    def _owns(self, labels: Mapping[str, str] | None, uid: str) -> bool:
+        labels = labels or {}
+        owner = labels.get(names.OWNER_LABEL)
+        return owner == self.owner.label and labels.get(names.UID_LABEL) == uid
+
+
+class _Lane:
+    """Threads for calls of one kind, and the queue for them."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self.width = width
+        self.threads = ThreadPoolExecutor(width, name)
+        self.slots = asyncio.Semaphore(width)
+        self.losses = 0
+        """How many calls found the engine unreachable."""
+
+
+_END = object()
+
+
+class _Stream:
+    """An answer that comes line by line, read by a thread of its own into `items`.
+
+    `items` gets None (the answer has begun), JSON objects, then an EngineError or _END.
+    """
+
+    def __init__(self, request: Callable[[], Any]) -> None:
+        self.items: asyncio.Queue[Any] = asyncio.Queue()
+        self.ended = asyncio.Event()
+        self.response: Any = None
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._closed = False
+        # A daemon: one that still waits for the engine's first byte must not hold up the exit.
+        threading.Thread(target=self._read, name="docker-stream", daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread at once, from any thread."""
+        with self._lock:
+            self._closed = True
+            if self.response is not None:
+                with contextlib.suppress(OSError, AttributeError, DockerException):
+                    CancellableStream(iter(()), self.response).close()
+
+    def _read(self) -> None:
+        end: Any = _END
+        try:
+            response = self._request()
+            with self._lock:
+                if self._closed:
+                    response.close()
+                    return
+                self.response = response
+            self._put(None)
+            for line in response.iter_lines(chunk_size=None):
+                if line:
+                    self._put(json.loads(line))
+        except (EngineRefused, EngineUnreachable) as error:
+            end = error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            end = EngineUnreachable(_unreachable(error))
+        except (ValueError, AttributeError):  # Half a line; a response closed while it was read.
+            end = EngineUnreachable("The engine's answer broke off.")
+        finally:
+            self._put(end)
+            with contextlib.suppress(RuntimeError):  # The event loop is closed.
+                self._loop.call_soon_threadsafe(self.ended.set)
+
+    def _put(self, item: Any) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.items.put_nowait, item)
+
+
+@contextlib.contextmanager
+def _tolerating(status: int, text: str = "") -> Iterator[None]:
+    """Pass over Docker's answer `status` whose explanation holds `text`."""
+    try:
+        yield
+    except APIError as error:
+        if error.status_code != status or text not in (error.explanation or ""):
+            raise
+
+
+def _labelled(client: Any, labels: Mapping[str, str]) -> tuple[Rows, Rows]:
+    """Rows of the lists of containers and of volumes that carry `labels`."""
+    filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+    containers = client.containers(all=True, filters=filters)
+    volumes = client.volumes(filters=filters)["Volumes"] or ()
+    return _by_uid(containers), _by_uid(volumes)
+
+
+def _by_uid(rows: Iterable[Any]) -> Rows:
+    grouped = Rows(list)
+    for row in rows:
+        grouped[row["Labels"].get(names.UID_LABEL, "")].append(row)
+    return grouped
+
+
+def _own(uid: str, rows: Sequence[Any]) -> Any:
+    """The container of ours. A copy of its labels under another name is seen once ours is gone."""
+    name = f"/{names.container_name(uid)}"
+    return min(rows, key=lambda row: name not in row["Names"])
+
+
+def _inspect(client: Any, listed: Iterable[tuple[str, Any]]) -> dict[str, Container | None]:
+    """By UID, in detail; None where one went after it was listed."""
+    found: dict[str, Container | None] = {}
+    for uid, row in listed:
+        found[uid] = None
+        with _tolerating(404):
+            found[uid] = words.container(client.inspect_container(row["Id"]))
+    return found
+
+
+def _holdings(
+    container: Container | None, volumes: Sequence[Any], labelled: Sequence[Any]
+) -> Holdings:
+    """`labelled`: the rows whose labels tell whose all this is."""
+    if container is None and not volumes:
+        return Holdings()
+    labels = labelled[0]["Labels"]
+    managed, retained = words.holdings_volumes(volumes)
+    return Holdings(
+        container=container,
+        volumes=managed,
+        retained=retained,
+        namespace=labels.get(names.NAMESPACE_LABEL, ""),
+        name=labels.get(names.SANDBOX_LABEL, ""),
+    )
+
+
+def _networks(client: Any, name: str) -> list[Any]:
+    """Those of exactly this name (Docker's filter matches parts of names), the oldest first."""
+    found = [n for n in client.networks(names=[name]) if n["Name"] == name]
+    return sorted(found, key=lambda network: str(network["Created"]))
+
+
+def _unchanged(row: Mapping[str, Any], before: Container) -> bool:
+    return (
+        bool(row["Id"] == before.id)
+        and words.run_state(row["State"]) is before.run
+        and words.listed_ports(row) == before.ports
+    )
+
+
+def _taken(kind: str, name: str) -> EngineRefused:
+    return EngineRefused(
+        Reason.NAME_CONFLICT,
+        f"The engine has a {kind} {name} that is not this Sandbox's: remove or rename it.",
+    )
+
+
+def _unreachable(error: Exception) -> str:
+    return words.plain(f"The engine does not answer: {type(error).__name__}: {error}")

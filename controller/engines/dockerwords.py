@@ -1,0 +1,360 @@
+"""Docker's JSON and Docker's errors in the operator's words, and back. Pure functions, no I/O.
+
+Asked of Docker:   container_body, volume_labels, limits_body
+Told by Docker:    container, run_state, listed_ports, holdings_volumes, event, image_reference
+Refused by Docker: refusal (a sentence that names the field to change), plain, lost_engine
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from controller.core import names
+from controller.core.names import Owner
+from controller.core.reasons import Reason
+from controller.core.state import Container, Limits, Run
+from controller.engines.base import ContainerSpec, EngineEvent, EngineRefused, VolumeSpec
+
+CPU_PERIOD_US = 100_000
+"""Limits are set as quota and period, not NanoCpus, which Docker cannot lift again in place."""
+
+NO_MEMORY_LIMIT = 1 << 62
+"""Docker cannot lift a memory limit (0 means "as it was", -1 is refused): 4 EiB stand for none."""
+
+EVENT_ACTIONS = ("create", "start", "die", "oom", "pause", "unpause", "update", "destroy")
+"""The actions that change what `container` reports; exec and health checks make many others."""
+
+MESSAGE_LENGTH = 512
+
+_RETAIN, _DELETE = "Retain", "Delete"
+_ZERO_TIME = "0001-01-01T00:00:00Z"
+
+
+# ---------------------------------------------------------------- asked of Docker
+
+
+def container_body(owner: Owner, spec: ContainerSpec) -> dict[str, Any]:
+    """The body of POST /containers/create.
+
+    Secure by default (issue 3): no new privileges, no capabilities, an init that reaps, capped
+    logs, private IPC, and the owner's own network, whose containers cannot reach one another.
+    """
+    host: dict[str, Any] = {
+        "NetworkMode": names.network_name(owner),
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Init": True,
+        "IpcMode": "private",
+        "RestartPolicy": {"Name": "no"},
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+        "PortBindings": {
+            f"{port.container_port}/tcp": [
+                {"HostIp": spec.publish_address, "HostPort": str(port.host_port or "")}
+            ]
+            for port in spec.ports
+        },
+        "Mounts": [
+            {
+                "Type": "volume",
+                "Source": names.volume_name(spec.uid, volume.name),
+                "Target": volume.mount_path,
+                "ReadOnly": volume.read_only,
+                # Were it removed since it was made, Docker makes it anew, and with its labels.
+                "VolumeOptions": {"Labels": volume_labels(owner, spec, volume)},
+            }
+            for volume in spec.volumes
+        ],
+    }
+    limits = spec.limits
+    if limits.memory_bytes is not None:
+        host |= {"Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes}
+    if limits.cpu_millis is not None:
+        host |= {"CpuPeriod": CPU_PERIOD_US, "CpuQuota": _quota(limits.cpu_millis)}
+    if limits.pids is not None:
+        host["PidsLimit"] = limits.pids
+    if spec.runtime is not None:
+        host["Runtime"] = spec.runtime
+    body: dict[str, Any] = {
+        "Image": spec.image,
+        "Hostname": spec.name,
+        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "Labels": {
+            **spec.labels,
+            **_labels(owner, spec),
+            names.SPEC_HASH_LABEL: spec.spec_hash,
+            names.STOP_GRACE_LABEL: str(spec.stop_grace_seconds),
+        },
+        "ExposedPorts": {f"{port.container_port}/tcp": {} for port in spec.ports},
+        "HostConfig": host,
+    }
+    # Docker drops the image's CMD as soon as an entrypoint is given: Kubernetes' rule for command.
+    if spec.command:
+        body["Entrypoint"] = list(spec.command)
+    if spec.args:
+        body["Cmd"] = list(spec.args)
+    if spec.working_dir:
+        body["WorkingDir"] = spec.working_dir
+    return body
+
+
+def volume_labels(owner: Owner, spec: ContainerSpec, volume: VolumeSpec) -> dict[str, str]:
+    return {
+        **_labels(owner, spec),
+        names.VOLUME_LABEL: volume.name,
+        names.RECLAIM_LABEL: _RETAIN if volume.retain else _DELETE,
+    }
+
+
+def limits_body(limits: Limits) -> dict[str, Any]:
+    """The body of POST /containers/{id}/update."""
+    memory = NO_MEMORY_LIMIT if limits.memory_bytes is None else limits.memory_bytes
+    return {
+        "Memory": memory,
+        "MemorySwap": memory,
+        "PidsLimit": -1 if limits.pids is None else limits.pids,
+        "CpuPeriod": CPU_PERIOD_US,
+        "CpuQuota": -1 if limits.cpu_millis is None else _quota(limits.cpu_millis),
+    }
+
+
+def image_reference(image: str) -> tuple[str, str]:
+    """(name, tag or digest) for POST /images/create, which without a tag pulls every one."""
+    name, at, digest = image.partition("@")
+    if at:
+        return name, digest
+    head, colon, tag = image.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (image, "latest")
+
+
+def _labels(owner: Owner, spec: ContainerSpec) -> dict[str, str]:
+    return {
+        names.OWNER_LABEL: owner.label,
+        names.UID_LABEL: spec.uid,
+        names.NAMESPACE_LABEL: spec.namespace,
+        names.SANDBOX_LABEL: spec.name,
+    }
+
+
+def _quota(cpu_millis: int) -> int:
+    return cpu_millis * CPU_PERIOD_US // 1000
+
+
+# ---------------------------------------------------------------- told by Docker
+
+
+def run_state(status: str) -> Run:
+    """Docker's word for a state; `removing` and `dead` count as EXITED: a removal is repeated."""
+    words = {"created": Run.CREATED, "running": Run.RUNNING, "paused": Run.FROZEN}
+    return words.get(status, Run.EXITED)
+
+
+def container(details: Mapping[str, Any]) -> Container:
+    """What `docker inspect` tells of a container."""
+    state, host = details["State"], details["HostConfig"]
+    labels = details["Config"].get("Labels") or {}
+    run = run_state(state["Status"])
+    exited = run is Run.EXITED
+    started = _time(state.get("StartedAt"))
+    alive = run in (Run.RUNNING, Run.FROZEN)
+    grace = labels.get(names.STOP_GRACE_LABEL, "")
+    return Container(
+        id=details["Id"],
+        name=details["Name"].lstrip("/"),
+        run=run,
+        image_id=details.get("Image", ""),
+        created_at=_time(details.get("Created")),
+        started_at=started,
+        finished_at=_time(state.get("FinishedAt")),
+        # Docker sets an exit code also where nothing was started, and keeps OOMKilled over a start.
+        exit_code=state.get("ExitCode") if exited and started else None,
+        oom_killed=exited and bool(state.get("OOMKilled")),
+        error=_cause(state.get("Error") or "")[1],
+        ports=_ports((details.get("NetworkSettings") or {}).get("Ports") or {}) if alive else {},
+        spec_hash=labels.get(names.SPEC_HASH_LABEL, ""),
+        stop_grace_seconds=int(grace) if grace.isdecimal() else 10,
+        limits=_limits(host),
+    )
+
+
+def listed_ports(row: Mapping[str, Any]) -> dict[int, int]:
+    """Container port -> host port in a row of the list of containers: {} while it does not run."""
+    published = [p for p in row.get("Ports") or () if p.get("PublicPort")]
+    return {p["PrivatePort"]: p["PublicPort"] for p in reversed(published)}
+
+
+def holdings_volumes(
+    rows: Iterable[Mapping[str, Any]],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of volumes: (to be deleted with the Sandbox, to be retained), each sorted."""
+    split: dict[bool, list[str]] = {False: [], True: []}
+    for row in rows:
+        split[row["Labels"].get(names.RECLAIM_LABEL) == _RETAIN].append(row["Name"])
+    return tuple(sorted(split[False])), tuple(sorted(split[True]))
+
+
+def event(raw: Mapping[str, Any]) -> EngineEvent | None:
+    """One line of /events; None where it says nothing of a sandbox."""
+    actor = raw.get("Actor") or {}
+    uid = (actor.get("Attributes") or {}).get(names.UID_LABEL)
+    action = raw.get("Action")
+    if not uid or action not in EVENT_ACTIONS:
+        return None
+    return EngineEvent(uid=uid, container_id=actor.get("ID", ""), action=action)
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text and text != _ZERO_TIME else None
+
+
+def _ports(published: Mapping[str, Any]) -> dict[int, int]:
+    found = {}
+    for port, bindings in published.items():
+        number, _, protocol = port.partition("/")
+        if bindings and protocol == "tcp":
+            # Of several (IPv4 and IPv6) the first, which is the address that was asked for.
+            found[int(number)] = int(bindings[0]["HostPort"])
+    return found
+
+
+def _limits(host: Mapping[str, Any]) -> Limits:
+    memory, pids, quota = (host.get(k) or 0 for k in ("Memory", "PidsLimit", "CpuQuota"))
+    period = host.get("CpuPeriod") or CPU_PERIOD_US
+    return Limits(
+        cpu_millis=quota * 1000 // period if quota > 0 else None,
+        memory_bytes=memory if 0 < memory < NO_MEMORY_LIMIT else None,
+        pids=pids if pids > 0 else None,
+    )
+
+
+# ---------------------------------------------------------------- refused by Docker
+
+_MEMORY = "spec.resources.limits.memory"
+_EXEC = (
+    r'exec: "(?P<what>[^"]+)":.*?(?P<why>executable file not found|no such file or directory'
+    r"|permission denied|is a directory|exec format error)"
+)
+
+# Docker's texts, 20.10 to 29; the first that matches is it.
+_CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), reason, sentence)
+    for pattern, reason, sentence in (
+        (
+            # The rest of this text may quote a value.
+            r"environment variable",
+            Reason.INVALID_SPEC,
+            "spec.env: a variable has an empty name, or holds a NUL character.",
+        ),
+        (
+            r"no such image: (?P<what>\S+)",
+            Reason.IMAGE_NOT_FOUND,
+            "The engine has no image {what}: check spec.image, load the image,"
+            " or let it be pulled (spec.imagePullPolicy).",
+        ),
+        (r"no such container", Reason.CONTAINER_MISSING, "The container is gone."),
+        (r"is not running$", Reason.EXITED, "The container is not running."),
+        (
+            r"minimum memory limit allowed is (?P<what>\w+)",
+            Reason.INVALID_SPEC,
+            f"{_MEMORY} is below the least that Docker allows, {{what}}: raise it.",
+        ),
+        (
+            r"oom-killed|memory limit too low",
+            Reason.START_FAILED,
+            f"{_MEMORY} is too low for the container to start: raise it.",
+        ),
+        (
+            r"unable to set memory limit|memory\.(limit_in_bytes|max).*(busy|invalid)",
+            Reason.INVALID_SPEC,
+            f"{_MEMORY} is below what the container uses now: raise it.",
+        ),
+        (
+            r"cfs quota can not be less|range of cpus is",
+            Reason.INVALID_SPEC,
+            "spec.resources.limits.cpu is out of Docker's range: ask for at least 10m.",
+        ),
+        (
+            r"unknown (or invalid )?runtime( specified| name:)? ?(?P<what>\S+)",
+            Reason.RUNTIME_NOT_FOUND,
+            "The engine has no runtime {what}: add it to the engine, or name another.",
+        ),
+        (
+            r":(?P<what>\d+)\S* failed: port is already allocated"
+            r"|bind host port (for )?[\d.]+:(?P<what3>\d+).*address already in use"
+            r"|:(?P<what2>\d+)(/\w+)?: (bind: )?address already in use",
+            Reason.PORT_IN_USE,
+            "Host port {what} is in use: free it, or leave hostPort out of spec.ports.",
+        ),
+        (
+            r"listen \w+ (?P<what>\S+):\d+: bind: cannot assign requested address"
+            r"|(?P<what2>[\d.]+):\d+\S* cannot assign requested address",
+            Reason.ENGINE_REFUSED,
+            "{what} is no address of the engine's machine: change the setting publish address.",
+        ),
+        (
+            _EXEC,
+            Reason.START_FAILED,
+            "The command {what} cannot be run ({why}): check spec.command and the image.",
+        ),
+        (
+            r"cannot mkdir: (?P<what>.*?) is not a directory|working directory '(?P<what2>.*?)'"
+            r"|chdir to cwd \(\"(?P<what3>.*?)\"\)",
+            Reason.INVALID_SPEC,
+            "spec.workingDir: {what} is not an absolute path of a directory that can be entered.",
+        ),
+        (r"invalid reference format", Reason.INVALID_SPEC, "spec.image is no image name: {all}"),
+        (r"invalid (container)?port", Reason.INVALID_SPEC, "spec.ports: {all}"),
+        (r"mount (config|path|point)", Reason.INVALID_SPEC, "spec.volumes: {all}"),
+    )
+)
+
+_NOT_FOUND_IN_REGISTRY = re.compile(
+    r"manifest unknown|manifest for .* not found|no matching manifest"
+    r"|repository does not exist|not found: does not exist",
+    re.IGNORECASE,
+)
+
+_NOISE = re.compile(
+    r"failed to create (shim task|shim|task for container): |OCI runtime \w+ failed: "
+    r"|runc \w+ failed: |unable to start container process: |container_linux\.go:\d+: "
+    r"|starting container process caused:? |error during container init: |: unknown$"
+)
+
+
+def refusal(explanation: str, otherwise: Reason) -> EngineRefused:
+    """Docker's error text as a reason and a sentence; `otherwise` where the text is not known."""
+    reason, message = _cause(explanation)
+    return EngineRefused(reason or otherwise, message or "Docker refused, without saying why.")
+
+
+def pull_refusal(image: str, explanation: str) -> EngineRefused:
+    missing = _NOT_FOUND_IN_REGISTRY.search(explanation)
+    reason = Reason.IMAGE_NOT_FOUND if missing else Reason.IMAGE_PULL_FAILED
+    return EngineRefused(reason, plain(f"Image {image} could not be pulled: {explanation}"))
+
+
+def lost_engine(status: int | None, explanation: str) -> bool:
+    """The daemon answered, but is going down, coming up or without its own runtime."""
+    return status in (502, 503, 504) or bool(
+        re.search(r"containerd\.sock|transport is closing|daemon is shutting down", explanation)
+    )
+
+
+def plain(text: str) -> str:
+    """One bounded line: no control characters, no layers of the runtime, short IDs."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = _NOISE.sub("", " ".join(text.split()))
+    text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)
+    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."
+
+
+def _cause(text: str) -> tuple[Reason | None, str]:
+    for pattern, reason, sentence in _CAUSES:
+        if found := pattern.search(text):
+            groups = found.groupdict()
+            what = next((groups[k] for k in ("what", "what2", "what3") if groups.get(k)), "")
+            why = groups.get("why") or ""
+            return reason, plain(sentence.format(what=what, why=why, all=text))
+    return None, plain(text)

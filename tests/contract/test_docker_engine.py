@@ -1,0 +1,227 @@
+"""What only Docker can show: how a container is fenced in, and what an outage looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from controller.core import names
+from controller.core.names import Owner
+from controller.core.reasons import Reason
+from controller.core.state import Run
+from controller.engines.base import EngineRefused, EngineUnreachable, PortSpec, VolumeSpec
+from controller.engines.docker import DockerEngine
+from dev.engine import OwnEngine
+from tests.contract.lab import SECONDS, SMALL, Lab
+
+
+@pytest.fixture
+def raw(docker_host: str) -> Iterator[Any]:
+    with contextlib.closing(docker.APIClient(base_url=docker_host, version="auto")) as client:
+        yield client
+
+
+class TestFences:
+    async def test_a_container_is_secure_by_default(self, docker_lab: Lab, raw: Any) -> None:
+        spec = docker_lab.spec(limits=SMALL, labels={"team": "a", names.UID_LABEL: "forged"})
+        details = raw.inspect_container(await docker_lab.engine.create(spec))
+        host, config = details["HostConfig"], details["Config"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["SecurityOpt"] == ["no-new-privileges"]
+        assert host["Init"] is True
+        assert host["IpcMode"] == "private"
+        assert host["Privileged"] is False
+        assert host["Memory"] == host["MemorySwap"] == SMALL.memory_bytes
+        assert host["PidsLimit"] == SMALL.pids
+        assert host["RestartPolicy"]["Name"] == "no"
+        assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+        assert config["Hostname"] == "box"
+        assert config["Labels"]["team"] == "a"
+        assert config["Labels"][names.UID_LABEL] == spec.uid
+
+    async def test_ports_are_published_on_the_asked_address_alone(
+        self, docker_lab: Lab, raw: Any
+    ) -> None:
+        spec, container_id = await docker_lab.started(
+            ports=(PortSpec("http", 8000),), publish_address="127.0.0.2"
+        )
+        bindings = raw.inspect_container(container_id)["NetworkSettings"]["Ports"]["8000/tcp"]
+        assert [binding["HostIp"] for binding in bindings] == ["127.0.0.2"]
+        assert (await docker_lab.container(spec.uid)).ports == {8000: int(bindings[0]["HostPort"])}
+
+    async def test_volumes_carry_their_labels_from_the_start(
+        self, docker_lab: Lab, raw: Any
+    ) -> None:
+        spec = docker_lab.spec(volumes=(VolumeSpec("workspace", "/workspace", retain=True),))
+        await docker_lab.engine.create(spec)
+        labels = raw.inspect_volume(names.volume_name(spec.uid, "workspace"))["Labels"]
+        assert labels == {
+            names.OWNER_LABEL: docker_lab.engine.owner.label,
+            names.UID_LABEL: spec.uid,
+            names.NAMESPACE_LABEL: "team-a",
+            names.SANDBOX_LABEL: "box",
+            names.VOLUME_LABEL: "workspace",
+            names.RECLAIM_LABEL: "Retain",
+        }
+
+    @pytest.mark.parametrize(
+        ("command", "args", "path", "arguments"),
+        [
+            (None, None, "httpd", ["-f", "-p", "8000", "-h", "/www"]),
+            (["sleep"], None, "sleep", []),
+            (["sleep"], ["5"], "sleep", ["5"]),
+            (None, ["sleep", "5"], "sleep", ["5"]),
+        ],
+    )
+    async def test_command_and_args_mean_what_they_mean_in_a_pod(
+        self,
+        docker_lab: Lab,
+        raw: Any,
+        command: list[str] | None,
+        args: list[str] | None,
+        path: str,
+        arguments: list[str],
+    ) -> None:
+        spec = docker_lab.spec(command=command, args=args)
+        details = raw.inspect_container(await docker_lab.engine.create(spec))
+        assert (details["Path"], details["Args"]) == (path, arguments)
+
+
+class TestNetwork:
+    @pytest.fixture
+    async def owner(self, cluster_uid: str) -> Owner:
+        """One that has no network yet."""
+        return Owner(cluster_uid, f"net-{uuid.uuid4().hex[:8]}")
+
+    @pytest.fixture
+    async def pair(self, docker_lab: Lab, docker_host: str, owner: Owner) -> AsyncIterator[Lab]:
+        """Two engine objects of that owner."""
+        one, two = (DockerEngine(owner, base_url=docker_host) for _ in range(2))
+        lab = Lab(one, two, docker_lab.stranger, image=docker_lab.image, taken_ports=None)
+        yield lab
+        await lab.clean()
+        await one.close()
+        await two.close()
+
+    async def test_two_first_creations_make_one_network(
+        self, pair: Lab, raw: Any, owner: Owner
+    ) -> None:
+        await asyncio.gather(
+            *(e.create(pair.spec()) for e in (pair.engine, pair.reborn) for _ in range(3))
+        )
+        (network,) = raw.networks(names=[names.network_name(owner)])
+        assert network["Labels"] == {names.OWNER_LABEL: owner.label}
+        assert network["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+
+    @pytest.mark.parametrize("ran_before", [False, True])
+    async def test_a_network_that_vanished_is_made_again(
+        self, pair: Lab, raw: Any, owner: Owner, ran_before: bool
+    ) -> None:
+        spec = pair.spec(ports=(PortSpec("http", 8000),))
+        container_id = await pair.engine.create(spec)
+        if ran_before:
+            await pair.engine.start(container_id)
+            await pair.engine.kill(container_id)
+        raw.remove_network(names.network_name(owner))
+        await pair.engine.start(container_id)
+        assert (await pair.container(spec.uid)).run is Run.RUNNING
+        (network,) = raw.inspect_container(container_id)["NetworkSettings"]["Networks"].items()
+        assert network[0] == names.network_name(owner)
+        assert network[1]["NetworkID"] == raw.networks(names=[network[0]])[0]["Id"]
+
+    async def test_anothers_network_of_that_name_is_a_conflict(
+        self, pair: Lab, raw: Any, owner: Owner
+    ) -> None:
+        name = names.network_name(owner)
+        raw.create_network(name, driver="bridge")
+        try:
+            with pytest.raises(EngineRefused) as caught:
+                await pair.engine.create(pair.spec())
+            assert caught.value.reason is Reason.NAME_CONFLICT
+            assert name in caught.value.message
+        finally:
+            raw.remove_network(name)
+        await pair.engine.create(pair.spec())
+
+
+class TestPull:
+    async def test_a_pull_that_fails_says_why(self, docker_lab: Lab) -> None:
+        with pytest.raises(EngineRefused) as caught:
+            await docker_lab.engine.pull("127.0.0.1:1/none:1")
+        assert caught.value.reason is Reason.IMAGE_PULL_FAILED
+        assert "127.0.0.1:1/none:1" in caught.value.message
+        assert "connection refused" in caught.value.message
+
+
+class TestStream:
+    async def test_a_closed_stream_leaves_no_thread(self, docker_lab: Lab) -> None:
+        before = set(threading.enumerate())
+        events = docker_lab.engine.events()
+        assert await anext(events) is None
+        (thread,) = (t for t in set(threading.enumerate()) - before if "stream" in t.name)
+        async with asyncio.timeout(SECONDS):
+            await events.aclose()
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+    async def test_closing_the_engine_ends_its_stream(self, docker_lab: Lab) -> None:
+        events = docker_lab.reborn.events()
+        assert await anext(events) is None
+        await docker_lab.reborn.close()
+        with pytest.raises(EngineUnreachable):
+            async with asyncio.timeout(SECONDS):
+                await anext(events)
+
+
+class TestOutage:
+    async def test_no_engine_is_an_unreachable_engine(self, tmp_path: Path) -> None:
+        engine = DockerEngine(Owner("c", "i"), base_url=f"unix://{tmp_path}/none.sock")
+        with pytest.raises(EngineUnreachable):
+            await engine.find("u")
+        with pytest.raises(EngineUnreachable):
+            await anext(engine.events())
+        await engine.close()
+
+    async def test_an_engine_that_never_answers_frees_its_callers(self, tmp_path: Path) -> None:
+        path = tmp_path / "silent.sock"
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(path))
+            silent.listen()
+            engine = DockerEngine(Owner("c", "i"), base_url=f"unix://{path}", timeout_seconds=0.2)
+            calls = (engine.find(str(n)) for n in range(20))
+            async with asyncio.timeout(SECONDS):
+                ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(end) for end in ends} == {EngineUnreachable}
+            with pytest.raises(EngineUnreachable):
+                await anext(engine.events())
+            await engine.close()
+
+    async def test_an_engine_that_dies_and_comes_back(self) -> None:
+        own = OwnEngine()
+        engine = DockerEngine(Owner("c", "i"), base_url=own.host)
+        try:
+            await asyncio.to_thread(own.start)
+            before = await engine.identify()
+            events = engine.events()
+            assert await anext(events) is None
+            await asyncio.to_thread(own.kill9)
+            async with asyncio.timeout(SECONDS):
+                with pytest.raises(EngineUnreachable):
+                    await anext(events)
+            with pytest.raises(EngineUnreachable):
+                await engine.list()
+            await asyncio.to_thread(own.start)
+            assert await engine.identify() == before
+            assert await engine.list() == {}
+        finally:
+            await engine.close()
+            await asyncio.to_thread(own.close)
