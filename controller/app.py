@@ -1,0 +1,174 @@
+"""The wiring: one place that knows all parts, starts them in order and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from controller.core import names
+from controller.core.state import EngineView
+from controller.engines.base import Engine
+from controller.engines.docker import DockerEngine
+from controller.enginewatch import EngineWatch
+from controller.entries import Entries
+from controller.handlers import Watch
+from controller.kube.api import ApiError, ApiUnreachable, KubeApi, NotFound, connect
+from controller.kube.events import EventPoster
+from controller.operations import Operations
+from controller.prober import Prober
+from controller.reconciler import Engines, Reconciler
+from controller.settings import Settings
+from controller.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 5.0
+
+
+class StartupError(Exception):
+    """The operator cannot start; the message says what to do."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT. Raises StartupError."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_, stop.set)
+    try:
+        client = await connect(settings.kubeconfig, settings.context)
+    except Exception as error:
+        raise StartupError(f"no usable credentials for the API server: {error}") from None
+    api = KubeApi(client)
+    try:
+        owner = await identify(api, settings, stop)
+        if owner is None:
+            return
+        engine = DockerEngine(
+            owner,
+            base_url=settings.docker_host,
+            width=settings.engine_concurrency,
+            timeout_seconds=settings.engine_timeout_seconds,
+        )
+        try:
+            await serve(settings, api, engine, stop)
+        finally:
+            await engine.close()
+    finally:
+        await api.close()
+
+
+async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> names.Owner | None:
+    """Who this operator is (invariant 9); None where it was stopped first.
+
+    Waits for the API server as long as it does not answer. Raises StartupError where it answers
+    that something is missing.
+    """
+    backoff = 0.2
+    while not stop.is_set():
+        try:
+            namespace = await api.get_namespace("kube-system")
+            await api.list_sandboxes(settings.namespaces[0] if settings.namespaces else None)
+            return names.Owner(namespace["metadata"]["uid"], settings.instance_name)
+        except ApiUnreachable as error:
+            log.warning("the API server does not answer, trying again: %s", error)
+        except NotFound:
+            raise StartupError(
+                "the API server does not know Sandboxes: run "
+                "`sandbox-operator crds | kubectl apply -f -` first"
+            ) from None
+        except ApiError as error:
+            raise StartupError(f"the API server refuses the operator: {error}") from None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), backoff)
+        backoff = min(backoff * 2, 5.0)
+    return None
+
+
+async def serve(settings: Settings, api: KubeApi, engine: Engine, stop: asyncio.Event) -> None:
+    """Run all parts over a given API and engine until `stop` is set."""
+    rules = settings.rules()
+    entries, queue = Entries(), WorkQueue()
+    view = EngineView(accepted_ids=frozenset(settings.accepted_engine_ids))
+    engines = Engines(view)
+    events = EventPoster(api, settings.instance_name)
+    prober = Prober(queue, settings.probe_concurrency)
+    operations = Operations(
+        engine,
+        api,
+        queue,
+        rules,
+        publish_address=settings.publish_address,
+        at_once=settings.engine_concurrency * 2,
+        now=now,
+    )
+    reconciler = Reconciler(
+        api=api,
+        entries=entries,
+        queue=queue,
+        operations=operations,
+        prober=prober,
+        events=events,
+        engine=engines,
+        rules=rules,
+        probe_host=settings.probe_host,
+        now=now,
+    )
+    enginewatch = EngineWatch(
+        engine=engine,
+        api=api,
+        entries=entries,
+        queue=queue,
+        reconciler=reconciler,
+        engines=engines,
+        namespaces=settings.namespaces,
+        resync_seconds=settings.resync_seconds,
+        now=now,
+    )
+    watch = Watch(
+        entries=entries,
+        queue=queue,
+        reconciler=reconciler,
+        configuration=api.configuration,
+        namespaces=settings.namespaces,
+    )
+    # Workers before kopf: on exit it cancels every task that was created after it began.
+    tasks = [_task(reconciler.work(), f"worker-{i}") for i in range(settings.api_concurrency)]
+    tasks.append(_task(events.run(), "events"))
+    tasks.append(_task(enginewatch.follow(), "engine-events"))
+    tasks.append(_task(enginewatch.resync(), "resync"))
+    stopping = _task(stop.wait(), "stop")
+    watching = _task(watch.run(), "watch")
+    log.info("operator %s runs; identity %s", settings.instance_name, engine.owner.label)
+    try:
+        done, _ = await asyncio.wait(
+            {stopping, watching, *tasks}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done - {stopping}:
+            task.result()  # none of them ends by itself: this raises why it did
+    finally:
+        log.info("stopping")
+        await _end([watching])
+        await _end(tasks)
+        await operations.drain(_DRAIN_SECONDS)
+        await prober.close()
+        await _end([stopping])
+
+
+def _task(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    return asyncio.create_task(work, name=name)
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

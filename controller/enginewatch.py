@@ -1,0 +1,210 @@
+"""The watch of the engine: its event stream, its outages, the resync and the sweep of orphans.
+
+    follow     events into entries; after every (re)connection a full listing
+    heartbeat  notices an engine that hangs without closing its stream
+    resync     compares both sides again, in case anything was lost, and sweeps
+
+The order of the sweep is invariant 9's: the engine is listed first, then the API read uncached; an
+orphan is what the first has and the second has not, in two sweeps running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from controller.core.state import EngineView, Holdings, Verb
+from controller.core.verdict import Operation
+from controller.engines.base import Engine, EngineError, EngineEvent
+from controller.entries import Entries
+from controller.kube.api import ApiError, KubeApi
+from controller.operations import clean
+from controller.reconciler import Engines, Reconciler
+from controller.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_SECONDS = 5.0
+_RECONNECT_SECONDS = 0.5
+
+
+class EngineWatch:
+    """Keeps the entries true to the engine, and the engine true to the API server."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        api: KubeApi,
+        entries: Entries,
+        queue: WorkQueue,
+        reconciler: Reconciler,
+        engines: Engines,
+        namespaces: Collection[str],
+        resync_seconds: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._api = api
+        self._entries = entries
+        self._queue = queue
+        self._reconciler = reconciler
+        self._engines = engines
+        self._namespaces = namespaces
+        self._resync_seconds = resync_seconds
+        self._now = now
+        self._suspects: set[str] = set()
+
+    async def follow(self) -> None:
+        """Follow the engine's events for ever, over its outages."""
+        while True:
+            try:
+                await self._follow_once()
+            except EngineError as error:
+                self._away(str(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _follow_once(self) -> None:
+        info = await self._engine.identify()
+        beat: asyncio.Task[None] | None = None
+        try:
+            async with contextlib.aclosing(self._engine.events()) as events:
+                reading = asyncio.create_task(_next(events))
+                beat = asyncio.create_task(self._heartbeat(info.id))
+                while True:
+                    done, _ = await asyncio.wait(
+                        {reading, beat}, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if beat in done:
+                        reading.cancel()
+                        await asyncio.gather(reading, return_exceptions=True)
+                        beat.result()  # raises what ended it
+                        return
+                    event = reading.result()
+                    reading = asyncio.create_task(_next(events))
+                    if event is None:
+                        await self._connected(info.id)
+                    else:
+                        self._notice(event)
+        finally:
+            if beat is not None:
+                beat.cancel()
+                await asyncio.gather(beat, return_exceptions=True)
+
+    async def _heartbeat(self, id_: str) -> None:
+        """Ends with EngineError when the engine stops answering; returns when it is another."""
+        while True:
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            info = await self._engine.identify()
+            if info.id != id_:
+                return
+
+    async def _connected(self, id_: str) -> None:
+        """From here on no event is missed: list everything, then believe it."""
+        began = asyncio.get_running_loop().time()
+        listing = await self._engine.list()
+        view = self._engines.view
+        if view.id != id_:
+            log.info("the engine %s answers", id_)
+        elif view.unreachable_since is not None:
+            log.info("the engine answers again")
+        self._engines.view = EngineView(id_, None, view.accepted_ids)
+        self._entries.listed = True
+        self._absorb(listing, began)
+        for entry in self._entries:
+            self._queue.add(entry.uid)
+
+    def _away(self, why: str) -> None:
+        view = self._engines.view
+        if view.unreachable_since is not None:
+            return
+        log.warning("the engine does not answer: %s", why)
+        self._engines.view = replace(view, unreachable_since=self._now())
+        for entry in self._entries:
+            self._queue.add(entry.uid)
+
+    def _notice(self, event: EngineEvent) -> None:
+        entry = self._entries.get(event.uid)
+        if entry is not None and entry.notice(event):
+            self._queue.add(entry.uid)
+
+    def _absorb(self, listing: Mapping[str, Holdings], began: float) -> None:
+        """Take a full listing. What has an operation in flight is observed at its end."""
+        for entry in self._entries:
+            if entry.in_flight is None and entry.observe(listing.get(entry.uid, Holdings()), began):
+                self._queue.add(entry.uid)
+
+    async def resync(self) -> None:
+        """Compare both sides from time to time."""
+        while True:
+            try:
+                await self.resync_once()
+            except (EngineError, ApiError) as error:
+                log.info("the resync is tried again: %s", error)
+            await asyncio.sleep(self._resync_seconds)
+
+    async def resync_once(self) -> None:
+        """One full comparison. Raises EngineError or ApiError, and then changes nothing more."""
+        listing: Mapping[str, Holdings] | None = None
+        began = asyncio.get_running_loop().time()
+        if self._engines.view.id is not None and self._engines.view.unreachable_since is None:
+            listing = await self._engine.list(self._entries.known_holdings())
+        asked = asyncio.get_running_loop().time()
+        objects = await self._list_objects()
+        alive = {obj["metadata"]["uid"] for obj in objects}
+        for obj in objects:
+            entry = self._entries.update(obj)
+            if entry is not None:
+                self._queue.add(entry.uid, urgent=entry.unmarked)
+        for entry in self._entries:
+            # kopf tells no DELETED for what vanished while its watch was down. An entry younger
+            # than the list is of a newer object.
+            if entry.uid not in alive and entry.born < asked:
+                self._reconciler.gone(entry.uid)
+        if listing is not None and self._engines.view.unreachable_since is None:
+            self._absorb(listing, began)
+            await self._sweep(listing, alive)
+        for entry in self._entries:
+            self._queue.add(entry.uid)
+        self._entries.prune()
+
+    async def _list_objects(self) -> list[dict[str, Any]]:
+        if not self._namespaces:
+            return await self._api.list_sandboxes()
+        return [obj for ns in self._namespaces for obj in await self._api.list_sandboxes(ns)]
+
+    async def _sweep(self, listing: Mapping[str, Holdings], alive: set[str]) -> None:
+        orphans = {
+            uid: holdings
+            for uid, holdings in listing.items()
+            if uid not in alive
+            and not holdings.empty
+            and (not self._namespaces or holdings.namespace in self._namespaces)
+            and self._entries.get(uid) is None
+        }
+        condemned = self._suspects & orphans.keys()
+        self._suspects = set(orphans) - condemned
+        for uid in condemned:
+            holdings = orphans[uid]
+            container = holdings.container
+            log.warning(
+                "removing what is left of %s/%s (%s): no such Sandbox exists",
+                holdings.namespace,
+                holdings.name,
+                uid,
+            )
+            operation = Operation(Verb.CLEAN, container.id if container else None, holdings.volumes)
+            try:
+                await clean(self._engine, operation)
+            except EngineError as error:
+                log.warning("%s is left for the next sweep: %s", uid, error)
+                self._suspects.add(uid)
+
+
+async def _next(events: AsyncIterator[EngineEvent | None]) -> EngineEvent | None:
+    return await anext(events)

@@ -1,0 +1,130 @@
+"""kopf's part: watching Sandboxes. Every event is put into the cache and its key on the queue.
+
+Nothing else happens here: an exception in a handler would lose the event, and kopf's own patching,
+progress and finalizers are not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any
+
+import kopf
+from kubernetes.aio.client.configuration import Configuration
+
+from controller.core import names
+from controller.core.resources import InvalidResource
+from controller.entries import Entries
+from controller.reconciler import Reconciler
+from controller.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+_RESTART_SECONDS = 1.0
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """kopf's record of the last handled state, which nobody here reads: never stored."""
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return None
+
+
+class Watch:
+    """Feeds the queue from the API server's watch."""
+
+    def __init__(
+        self,
+        *,
+        entries: Entries,
+        queue: WorkQueue,
+        reconciler: Reconciler,
+        configuration: Configuration,
+        namespaces: Collection[str],
+    ) -> None:
+        self._entries = entries
+        self._queue = queue
+        self._reconciler = reconciler
+        self._configuration = configuration
+        self._namespaces = namespaces
+
+    def take(self, type_: str | None, obj: dict[str, Any]) -> None:
+        """One event of the watch: ADDED, MODIFIED, DELETED, or None for the first listing."""
+        uid = obj["metadata"]["uid"]
+        if type_ == "DELETED":
+            self._reconciler.gone(uid)
+            return
+        try:
+            entry = self._entries.update(obj)
+        except InvalidResource as problem:
+            log.error("a Sandbox cannot be read and is left alone: %s", problem)
+            return
+        if entry is not None:
+            self._queue.add(uid, urgent=entry.unmarked)
+
+    async def run(self) -> None:
+        """Watch for ever. A watch that ends (kopf#: an ERROR other than 410) is begun anew."""
+        while True:
+            try:
+                await kopf.operator(
+                    registry=self._registry(),
+                    settings=_settings(),
+                    standalone=True,
+                    clusterwide=not self._namespaces,
+                    namespaces=list(self._namespaces),
+                )
+                log.warning("the watch ended; it is begun anew")
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.warning("the watch broke and is begun anew: %s", type(error).__name__)
+                log.debug("", exc_info=True)
+            await asyncio.sleep(_RESTART_SECONDS)
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return await connection(self._configuration)
+
+        @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
+        async def sandbox(event: Any, **_: Any) -> None:
+            self.take(event["type"], event["object"])
+
+        return registry
+
+
+async def connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    """The operator's own credentials, in kopf's words; asked again when they expire."""
+    authorization = (await configuration.auth_settings()).get("BearerToken", {}).get("value") or ""
+    scheme, _, token = authorization.rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        ca_data=configuration.ca_cert_data,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.finalizer = f"{names.GROUP}/unused"
+    settings.networking.error_backoffs = (0.1, 0.2, 0.5, 1, 2, 5)
+    settings.networking.connect_timeout = 5
+    settings.networking.request_timeout = 15
+    settings.watching.inactivity_timeout = 70
+    settings.watching.reconnect_backoff = 0.1
+    return settings

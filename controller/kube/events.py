@@ -1,0 +1,93 @@
+"""Events on Sandboxes: posted when a stored condition's reason changes, off the fast lane.
+
+Events are news, not state: what cannot be posted is dropped, oldest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from controller.core import names
+from controller.core.reasons import Reason
+from controller.core.resources import ObjectMeta, Phase
+from controller.kube.api import ApiError, ApiUnreachable, KubeApi
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1000
+_MESSAGE = 1024
+"""The API server's limit for an Event's message."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    meta: ObjectMeta
+    phase: Phase
+    reason: Reason
+    message: str
+    at: datetime
+
+
+class EventPoster:
+    """Posts News one after the other."""
+
+    def __init__(self, api: KubeApi, instance: str) -> None:
+        self._api = api
+        self._instance = instance
+        self._backlog: deque[News] = deque(maxlen=_BACKLOG)
+        self._wakeup = asyncio.Event()
+
+    def post(self, news: News) -> None:
+        self._backlog.append(news)
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            while self._backlog:
+                news = self._backlog.popleft()
+                try:
+                    await self._api.create_event(news.meta.namespace, _event(news, self._instance))
+                except ApiUnreachable:
+                    self._backlog.appendleft(news)
+                    await asyncio.sleep(1)
+                except ApiError as error:
+                    log.debug("an Event was refused: %s", error)
+
+
+def _event(news: News, instance: str) -> dict[str, Any]:
+    at = news.at.isoformat().replace("+00:00", "Z")
+    second = news.at.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{news.meta.name}.{secrets.token_hex(8)}",
+            "namespace": news.meta.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "namespace": news.meta.namespace,
+            "name": news.meta.name,
+            "uid": news.meta.uid,
+        },
+        "type": "Warning" if news.phase in (Phase.ERROR, Phase.MISSING) else "Normal",
+        "reason": news.reason,
+        "message": (news.message or news.reason)[:_MESSAGE],
+        "source": {"component": names.FIELD_MANAGER},
+        "firstTimestamp": second,
+        "lastTimestamp": second,
+        "eventTime": at if "." in at else f"{at[:-1]}.000000Z",
+        "count": 1,
+        "action": "Reconcile",
+        "reportingComponent": names.FIELD_MANAGER,
+        "reportingInstance": instance,
+    }

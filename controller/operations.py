@@ -1,0 +1,289 @@
+"""The slow lane: engine work, at most one operation per Sandbox and a bounded number at once.
+
+An operation never writes to the API server's Sandbox and never waits out a grace period. Its end,
+good or bad, lands in the entry and wakes the key; `decide` reads it from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from controller.core import names
+from controller.core.reasons import Reason
+from controller.core.resources import SandboxSpec
+from controller.core.rules import Rules
+from controller.core.state import Failure, Verb
+from controller.core.verdict import Operation
+from controller.engines.base import (
+    ContainerSpec,
+    Engine,
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    PortSpec,
+    VolumeSpec,
+)
+from controller.entries import Entry, InFlight, implied
+from controller.kube.api import ApiError, KubeApi
+from controller.kube.environment import NotThere, resolve
+from controller.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST = timedelta(seconds=0.5)
+RETRY_CAP = timedelta(seconds=30)
+YIELD_SECONDS = 1.0
+"""How long one operation yields to the marking of deletions at the most."""
+
+
+class _Cancelled(Exception):
+    """The operation is no longer wanted; what it made so far is observed and cleaned."""
+
+
+class Operations:
+    """Runs operations for entries."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        api: KubeApi,
+        queue: WorkQueue,
+        rules: Rules,
+        *,
+        publish_address: str,
+        at_once: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._api = api
+        self._queue = queue
+        self._rules = rules
+        self._publish_address = publish_address
+        self._slots = asyncio.Semaphore(at_once)
+        self._now = now
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, entry: Entry, operation: Operation) -> None:
+        """Begin an operation. The entry must have none in flight."""
+        if entry.in_flight is not None:
+            raise RuntimeError(f"an operation is in flight for {entry.uid}")
+        flight = InFlight(operation.verb)
+        entry.in_flight = flight
+        flight.task = asyncio.create_task(self._run(entry, flight, operation))
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end, for so long; the rest is cancelled and found again."""
+        for task in list(self._tasks):
+            _, pending = await asyncio.wait([task], timeout=max(0.0, seconds))
+            if pending:
+                break
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, entry: Entry, flight: InFlight, operation: Operation) -> None:
+        loop = asyncio.get_running_loop()
+        verb = operation.verb
+        try:
+            await self._queue.calm(YIELD_SECONDS)
+            async with self._slots:
+                try:
+                    await self._perform(entry, flight, operation)
+                    self._succeeded(entry, verb)
+                except _Cancelled:
+                    pass
+                except EngineRefused as refused:
+                    self._failed(entry, flight.verb, refused)
+                except NotThere as missing:
+                    reason, message = missing.reason, missing.message
+                    self._failed(entry, flight.verb, EngineRefused(reason, message))
+                # Signals are told by the event that follows; all else is looked at here and now.
+                if verb is not Verb.SIGNAL_STOP:
+                    entry.affected_at = began = loop.time()
+                    entry.observe(await self._engine.find(entry.uid), began)
+        except EngineUnreachable as error:
+            # The outcome is unknown: look before anything else is done.
+            entry.affected_at = loop.time()
+            entry.look = True
+            self._failed(entry, verb, EngineRefused(Reason.ENGINE_UNREACHABLE, str(error)))
+        except (EngineError, ApiError) as error:
+            entry.look = True
+            self._failed(entry, verb, EngineRefused(Reason.ENGINE_UNREACHABLE, str(error)))
+        except Exception as error:
+            # A fault of ours: one Sandbox waits for its retry, the others go on.
+            log.error("%s of %s failed: %s", verb, entry.uid, type(error).__name__)
+            log.debug("", exc_info=True)
+            entry.look = True
+            self._failed(
+                entry, verb, EngineRefused(Reason.ENGINE_UNREACHABLE, "an internal error; see log")
+            )
+        finally:
+            entry.in_flight = None
+            if any(not implied(event, entry.holdings) for event in flight.events):
+                entry.look = True
+            self._queue.add(entry.uid)
+
+    def _succeeded(self, entry: Entry, verb: Verb) -> None:
+        failure = entry.failure
+        if failure is None or failure.verb is None:
+            return
+        if verb is not Verb.OBSERVE or failure.verb is Verb.OBSERVE:
+            entry.failure = None
+
+    def _failed(self, entry: Entry, verb: Verb, error: EngineRefused) -> None:
+        before = entry.failure
+        attempts = 1
+        if before is not None and before.verb is verb:
+            attempts = before.attempts + 1
+        backoff: timedelta = RETRY_FIRST * 2 ** min(attempts - 1, 10)
+        entry.failure = Failure(
+            verb, error.reason, error.message, self._now() + min(RETRY_CAP, backoff), attempts
+        )
+        log.info(
+            "%s of %s/%s: %s: %s",
+            verb,
+            entry.subject.metadata.namespace,
+            entry.subject.metadata.name,
+            error.reason,
+            error.message,
+        )
+
+    async def _perform(self, entry: Entry, flight: InFlight, operation: Operation) -> None:
+        engine, id_ = self._engine, operation.container_id or ""
+        match operation.verb:
+            case Verb.OBSERVE:
+                pass
+            case Verb.RUN:
+                await self._create_and_start(entry, flight)
+            case Verb.START:
+                await engine.start(id_)
+            case Verb.SIGNAL_STOP:
+                await engine.signal_stop(id_)
+                entry.signalled = operation.run
+            case Verb.KILL:
+                await engine.kill(id_)
+            case Verb.FREEZE:
+                await engine.freeze(id_)
+            case Verb.THAW:
+                await engine.thaw(id_)
+            case Verb.UPDATE_LIMITS if operation.limits is not None:
+                await engine.update_limits(id_, operation.limits)
+            case Verb.CLEAN:
+                await clean(engine, operation)
+            case Verb.READ_KEY:
+                spec = entry.subject.spec
+                if spec is not None:
+                    variables = await engine.environment(id_)
+                    entry.key = variables.get(spec.session_key.env_names[0])
+
+    async def _create_and_start(self, entry: Entry, flight: InFlight) -> None:
+        meta, spec = entry.subject.metadata, entry.subject.spec
+        if spec is None or spec.image is None:
+            raise EngineRefused(Reason.INVALID_SPEC, "spec.image: is required")
+        if spec.session_key.mode != "Generate":  # else making the Secret has told
+            namespace = await self._api.get_namespace(meta.namespace)
+            if namespace["metadata"].get("deletionTimestamp"):
+                raise NotThere(
+                    Reason.NAMESPACE_TERMINATING,
+                    f"namespace {meta.namespace} is being deleted: nothing is created in it",
+                )
+        environment = await resolve(self._api, meta.namespace, spec, entry.key)
+        wanted = container_spec(
+            entry, spec, environment.variables, self._rules, self._publish_address
+        )
+        if spec.image_pull_policy == "Always":
+            await self._pull(entry, flight, spec.image)
+        container_id = await self._create(entry, flight, spec, wanted)
+        entry.key = None
+        if environment.key is not None:
+            entry.key_hash = names.key_hash(environment.key)
+        _check(flight)
+        flight.verb = Verb.START  # a failure from here on is one to start, and so is its retry
+        await self._engine.start(container_id)
+
+    async def _create(
+        self, entry: Entry, flight: InFlight, spec: SandboxSpec, wanted: ContainerSpec
+    ) -> str:
+        _check(flight)
+        try:
+            return await self._engine.create(wanted)
+        except EngineRefused as refused:
+            if refused.reason is not Reason.IMAGE_NOT_FOUND or spec.image_pull_policy == "Never":
+                raise
+        await self._pull(entry, flight, wanted.image)
+        _check(flight)
+        return await self._engine.create(wanted)
+
+    async def _pull(self, entry: Entry, flight: InFlight, image: str) -> None:
+        _check(flight)
+        flight.pulling = True
+        self._queue.add(entry.uid)
+        # A pull takes minutes and the engine limits them itself: it holds no slot.
+        self._slots.release()
+        flight.pull = asyncio.create_task(self._engine.pull(image))
+        try:
+            await flight.pull
+        except asyncio.CancelledError:
+            if flight.cancelled:
+                raise _Cancelled from None
+            flight.pull.cancel()
+            raise
+        finally:
+            flight.pulling = False
+            flight.pull = None
+            await self._slots.acquire()
+
+
+async def clean(engine: Engine, operation: Operation) -> None:
+    """Remove the container by its ID, then the volumes."""
+    if operation.container_id is not None:
+        await engine.remove(operation.container_id)
+    for volume in operation.volumes:
+        await engine.remove_volume(volume)
+
+
+def _check(flight: InFlight) -> None:
+    if flight.cancelled:
+        raise _Cancelled
+
+
+def container_spec(
+    entry: Entry,
+    spec: SandboxSpec,
+    environment: dict[str, str],
+    rules: Rules,
+    publish_address: str,
+) -> ContainerSpec:
+    """What to create for a Sandbox."""
+    meta = entry.subject.metadata
+    return ContainerSpec(
+        uid=entry.uid,
+        namespace=meta.namespace,
+        name=meta.name,
+        image=spec.image or "",
+        spec_hash=spec.spec_hash(),
+        stop_grace_seconds=spec.termination_grace_period_seconds,
+        env=environment,
+        command=spec.command,
+        args=spec.args,
+        working_dir=spec.working_dir,
+        ports=tuple(PortSpec(p.name, p.container_port, p.host_port) for p in spec.ports),
+        publish_address=publish_address,
+        volumes=tuple(
+            VolumeSpec(
+                v.name,
+                v.mount_path,
+                v.read_only,
+                v.managed is not None and v.managed.reclaim_policy == "Retain",
+            )
+            for v in spec.volumes
+        ),
+        limits=rules.limits(spec),
+        runtime=spec.security.runtime,
+        labels=spec.labels,
+    )

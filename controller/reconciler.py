@@ -1,0 +1,323 @@
+"""The fast lane: one `reconcile(key)` for every trigger, deletion included.
+
+It asks `decide`, writes the status, takes the API step, starts the operation, and says when to
+look again. It talks to the API server alone and never waits for the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from controller.core import names
+from controller.core.decide import ApiStep, Decision, decide
+from controller.core.reasons import ConditionType, Reason
+from controller.core.resources import SandboxStatus
+from controller.core.rules import Rules
+from controller.core.state import EngineView, Failure, SecretState, Verb
+from controller.core.verdict import Operation
+from controller.entries import Entries, Entry
+from controller.kube import session_keys
+from controller.kube.api import ApiError, Conflict, KubeApi, NotFound
+from controller.kube.environment import session_key_of_user
+from controller.kube.events import EventPoster, News
+from controller.operations import Operations
+from controller.prober import Prober, target
+from controller.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+_STEPS = 8
+"""Steps of one key in a row; then the others have their turn."""
+_SECRET_RETRY = timedelta(seconds=2)
+_OUTAGE_WRITES_PER_SECOND = 50.0
+"""Pace of statuses that only tell of an outage (invariant 4)."""
+
+
+@dataclass(slots=True)
+class Engines:
+    """The engine as the watch of it sees it now."""
+
+    view: EngineView
+
+
+class Reconciler:
+    """Brings one Sandbox after the other a step closer to what was wished."""
+
+    def __init__(
+        self,
+        *,
+        api: KubeApi,
+        entries: Entries,
+        queue: WorkQueue,
+        operations: Operations,
+        prober: Prober,
+        events: EventPoster,
+        engine: Engines,
+        rules: Rules,
+        probe_host: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._api = api
+        self._entries = entries
+        self._queue = queue
+        self._operations = operations
+        self._prober = prober
+        self._events = events
+        self._engine = engine
+        self._rules = rules
+        self._probe_host = probe_host
+        self._now = now
+        self._next_outage_write = 0.0
+
+    async def work(self) -> None:
+        """One worker: takes keys until it is cancelled. The one place where errors are judged."""
+        while True:
+            key = await self._queue.get()
+            try:
+                await self.reconcile(key)
+                self._queue.succeeded(key)
+            except ApiError as error:
+                log.info("%s is tried again: %s", key, error)
+                self._queue.failed(key)
+            except Exception as error:
+                log.error("%s is tried again after an internal error: %r", key, type(error))
+                log.debug("", exc_info=True)
+                self._queue.failed(key)
+            finally:
+                self._queue.done(key)
+
+    async def reconcile(self, uid: str) -> None:
+        """Bring one Sandbox as far as the API server lets it go now. Raises ApiError."""
+        for _ in range(_STEPS):
+            entry = self._entries.get(uid)
+            if entry is None:
+                return
+            seen = entry.seen(self._engine.view)
+            decision = decide(entry.subject, seen, self._rules, self._now())
+            if decision.cancel and entry.in_flight is not None:
+                entry.in_flight.cancel()
+            if decision.status != entry.subject.status and not await self._tell(entry, decision):
+                return
+            if entry.deleting_since is not None:
+                self._queue.marked(uid)
+            self._probe(entry, decision)
+            if decision.look_again is not None:
+                self._queue.add_after(uid, (decision.look_again - self._now()).total_seconds())
+            if decision.step is None:
+                self._begin(entry, decision.operation)
+                # A user's key that was waited for is labelled once it is known.
+                if entry.key_hash is not None and entry.deleting_since is None:
+                    await self._label(entry, entry.key_hash)
+                return
+            if not await self._take(entry, decision.step):
+                return
+        self._queue.add(uid)
+
+    # Status
+
+    async def _tell(self, entry: Entry, decision: Decision) -> bool:
+        """Write the status. Returns whether to go on with the decision."""
+        if self._only_tells_outage(entry, decision.status):
+            wait = self._next_outage_write - asyncio.get_running_loop().time()
+            if wait > 0:
+                self._queue.add_after(entry.uid, wait)
+                return False
+            self._next_outage_write = (
+                asyncio.get_running_loop().time() + 1 / _OUTAGE_WRITES_PER_SECOND
+            )
+        before, meta = entry.subject.status, entry.subject.metadata
+        changes = merge_patch(before.manifest(), decision.status.manifest())
+        if not changes:
+            return True
+        try:
+            written = await self._api.patch_status(meta.namespace, meta.name, meta.uid, changes)
+        except (NotFound, Conflict) as error:
+            # Conflict: the name is another object's now (the version is not compared).
+            log.debug("%s is gone: %s", meta.uid, error)
+            self.gone(entry.uid)
+            return False
+        self._entries.update(written)
+        self._announce(entry, before, decision.status)
+        return True
+
+    def _only_tells_outage(self, entry: Entry, status: SandboxStatus) -> bool:
+        stored = entry.subject.status
+        return status.phase is stored.phase and (
+            status.model_copy(update={"conditions": ()})
+            == stored.model_copy(update={"conditions": ()})
+            and {c.type for c in status.conditions if c not in stored.conditions}
+            == {ConditionType.ENGINE_REACHABLE}
+        )
+
+    def _announce(self, entry: Entry, before: SandboxStatus, after: SandboxStatus) -> None:
+        was, is_ = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
+        if is_ is None or (was is not None and was.reason == is_.reason):
+            return
+        meta = entry.subject.metadata
+        log.info("%s/%s: %s %s", meta.namespace, meta.name, after.phase, is_.reason)
+        self._events.post(News(meta, after.phase, Reason(is_.reason), is_.message, self._now()))
+
+    # Steps
+
+    async def _take(self, entry: Entry, step: ApiStep) -> bool:
+        """Take one step at the API server. Returns whether to decide again at once."""
+        match step:
+            case ApiStep.CLAIM:
+                return await self._claim(entry)
+            case ApiStep.ENSURE_SECRET:
+                return await self._ensure_secret(entry)
+            case ApiStep.DELETE_SECRET:
+                return await self._delete_secret(entry)
+            case ApiStep.RELEASE:
+                return await self._release(entry)
+
+    async def _claim(self, entry: Entry) -> bool:
+        meta, spec = entry.subject.metadata, entry.subject.spec
+        labels = {names.NAME_LABEL: meta.name}
+        key: str | None = None
+        if spec is not None and spec.session_key.mode == "Generate":
+            key = session_keys.generate()
+        elif spec is not None:
+            key = await session_key_of_user(self._api, meta.namespace, spec)
+        if key is not None:
+            labels[names.KEY_HASH_LABEL] = names.key_hash(key)
+        changes = {"finalizers": [*meta.finalizers, names.FINALIZER], "labels": labels}
+        if not await self._patch(entry, changes):
+            return False
+        if spec is not None and spec.session_key.mode == "Generate":
+            entry.key = key
+        return True
+
+    async def _ensure_secret(self, entry: Entry) -> bool:
+        meta = entry.subject.metadata
+        try:
+            # Right after the claim there can be none; a name that is taken shows when storing.
+            claimed_now = entry.key is not None
+            found = None if claimed_now else await session_keys.find(self._api, meta)
+            if found is None:
+                container = entry.holdings.container if entry.holdings else None
+                if entry.key is None and container is not None:
+                    if entry.in_flight is None:
+                        self._begin(entry, Operation(Verb.READ_KEY, container.id))
+                    return False
+                entry.key = entry.key or session_keys.generate()
+                if not await self._label(entry, names.key_hash(entry.key)):
+                    return False
+                found = await session_keys.store(self._api, meta, entry.key)
+        except session_keys.KeyRefused as refused:
+            entry.failure = Failure(
+                None, refused.reason, refused.message, self._now() + _SECRET_RETRY
+            )
+            return True
+        if found.key is not None and not await self._label(entry, names.key_hash(found.key)):
+            return False
+        entry.secret, entry.secret_uid = SecretState.PRESENT, found.uid
+        holdings = entry.holdings
+        has_container = holdings is not None and holdings.container is not None
+        entry.key = None if has_container else found.key
+        if entry.failure is not None and entry.failure.verb is None:
+            entry.failure = None
+        return True
+
+    async def _label(self, entry: Entry, hash_: str) -> bool:
+        """Have the label that finds a Sandbox by its key. Returns whether it is in place."""
+        if entry.subject.metadata.labels.get(names.KEY_HASH_LABEL) == hash_:
+            return True
+        return await self._patch(entry, {"labels": {names.KEY_HASH_LABEL: hash_}})
+
+    async def _delete_secret(self, entry: Entry) -> bool:
+        spec = entry.subject.spec
+        if spec is None or spec.session_key.mode == "Generate":
+            await session_keys.delete(self._api, entry.subject.metadata, entry.secret_uid)
+        entry.secret, entry.key = SecretState.ABSENT, None
+        return True
+
+    async def _release(self, entry: Entry) -> bool:
+        others = [f for f in entry.subject.metadata.finalizers if f != names.FINALIZER]
+        if await self._patch(entry, {"finalizers": others or None}) and not others:
+            self.gone(entry.uid)
+        return False
+
+    async def _patch(self, entry: Entry, changes: Mapping[str, Any]) -> bool:
+        """Change metadata at the version that the decision was made on. Returns whether it was
+        done; if not, a newer version is in the entry, or the object is gone."""
+        meta = entry.subject.metadata
+        try:
+            written = await self._api.patch_metadata(
+                meta.namespace, meta.name, meta.uid, meta.resource_version, changes
+            )
+        except NotFound:
+            self.gone(entry.uid)
+            return False
+        except Conflict:
+            await self.refresh(entry)
+            return False
+        self._entries.update(written)
+        return True
+
+    async def refresh(self, entry: Entry) -> None:
+        """Read the object again. Raises ApiError."""
+        meta = entry.subject.metadata
+        try:
+            obj = await self._api.get_sandbox(meta.namespace, meta.name)
+        except NotFound:
+            self.gone(entry.uid)
+            return
+        if obj["metadata"]["uid"] != entry.uid:
+            self.gone(entry.uid)
+            return
+        self._entries.update(obj)
+        self._queue.add(entry.uid)
+
+    def gone(self, uid: str) -> None:
+        """The object is gone: what the engine may still hold of it is the sweep's."""
+        entry = self._entries.remove(uid)
+        if entry is not None and entry.in_flight is not None:
+            entry.in_flight.cancel()
+        self._prober.forget(uid)
+        self._queue.forget(uid)
+
+    # Engine and probes
+
+    def _begin(self, entry: Entry, operation: Operation | None) -> None:
+        if entry.in_flight is not None:
+            return
+        if entry.look and self._engine.view.unreachable_since is None:
+            operation = self._looking(entry)
+        if operation is not None and self._engine.view.unreachable_since is None:
+            self._operations.start(entry, operation)
+
+    def _looking(self, entry: Entry) -> Operation | None:
+        """What is known is stale: look first, or later if looking has just failed."""
+        failure = entry.failure
+        if failure is not None and failure.reason is Reason.ENGINE_UNREACHABLE:
+            wait = (failure.retry_at - self._now()).total_seconds()
+            if wait > 0:
+                self._queue.add_after(entry.uid, wait)
+                return None
+        return Operation(Verb.OBSERVE)
+
+    def _probe(self, entry: Entry, decision: Decision) -> None:
+        spec, container = entry.subject.spec, decision.probe
+        wanted = None
+        if spec is not None and container is not None:
+            wanted = target(spec, container, self._probe_host)
+        self._prober.watch(entry, wanted)
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that turns `before` into `after`."""
+    patch: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if nested := merge_patch(old, value):
+                patch[name] = nested
+        elif old != value:
+            patch[name] = value
+    return patch

@@ -1,0 +1,118 @@
+"""The keyed work queue of the fast lane: every trigger ends here, and one key runs at a time.
+
+The semantics are client-go's: adding a key that waits is nothing, adding one that is being worked
+on runs it once more afterwards. Urgent keys (deletions to be marked) go first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+
+BACKOFF_FIRST_SECONDS = 0.1
+BACKOFF_CAP_SECONDS = 10.0
+
+
+class WorkQueue:
+    """Keys to reconcile. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._ready: OrderedDict[str, None] = OrderedDict()
+        self._urgent: OrderedDict[str, None] = OrderedDict()
+        self._working: set[str] = set()
+        self._again: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._wakeup = asyncio.Semaphore(0)
+        self._unmarked: set[str] = set()
+        self._calm = asyncio.Event()
+        self._calm.set()
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._urgent) + len(self._working)
+
+    def add(self, key: str, *, urgent: bool = False) -> None:
+        """Have the key worked on as soon as possible."""
+        if urgent:
+            self._unmarked.add(key)
+            self._calm.clear()
+        if key in self._working:
+            self._again.add(key)
+            return
+        if urgent:
+            if key in self._urgent:
+                return
+            if key in self._ready:
+                del self._ready[key]
+                self._urgent[key] = None
+                return
+            self._urgent[key] = None
+        elif key in self._ready or key in self._urgent:
+            return
+        else:
+            self._ready[key] = None
+        self._wakeup.release()
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Have the key worked on in so many seconds; of several such times the earliest counts."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(0.0, seconds)
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self._ring, key)
+
+    def _ring(self, key: str) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def get(self) -> str:
+        """The next key; `done` must follow."""
+        await self._wakeup.acquire()
+        key, _ = (self._urgent or self._ready).popitem(last=False)
+        self._working.add(key)
+        return key
+
+    def done(self, key: str) -> None:
+        """The key was worked on; once more, if it was added meanwhile."""
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key, urgent=key in self._unmarked)
+
+    def marked(self, key: str) -> None:
+        """What was urgent about the key is done: its status says DELETING, or it is gone."""
+        self._unmarked.discard(key)
+        if not self._unmarked:
+            self._calm.set()
+
+    async def calm(self, at_most_seconds: float) -> None:
+        """Wait until no urgent key is unmarked, but no longer than given: the engine's work
+        yields to the marking and does not starve."""
+        if self._calm.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._calm.wait(), at_most_seconds)
+        except TimeoutError:
+            return
+
+    def failed(self, key: str) -> None:
+        """Work on the key failed: again after a backoff that doubles, with jitter, to a cap."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        backoff: float = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
+        self.add_after(key, backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
+
+    def succeeded(self, key: str) -> None:
+        self._failures.pop(key, None)
+
+    def forget(self, key: str) -> None:
+        """The key's object is gone."""
+        self._failures.pop(key, None)
+        self.marked(key)
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
