@@ -1,0 +1,128 @@
+"""The checkout's own cluster in .dev/, which outlives the command, and CRDs for any cluster."""
+
+import shutil
+import time
+from pathlib import Path
+
+import yaml
+from kubernetes import client, config
+
+from controller.core.names import OWNER_LABEL
+from dev import engine
+from dev.apiserver import ControlPlane
+from dev.binaries import ensure_binaries
+from dev.progress import DevError, console, step
+
+CHECKOUT = Path(__file__).parent.parent
+DIRECTORY = CHECKOUT / ".dev"
+CRDS = CHECKOUT / "crds"
+SECONDS_TO_ESTABLISH = 30
+
+
+def up() -> ControlPlane:
+    """Start the checkout's cluster unless it runs, and bring its CRDs up to date."""
+    cluster = ControlPlane(DIRECTORY, ensure_binaries(), detached=True)
+    if not cluster.ready():
+        with step("starting etcd and kube-apiserver"):
+            cluster.start()
+    install_crds(cluster.kubeconfig)
+    return cluster
+
+
+def existing() -> ControlPlane | None:
+    """The checkout's cluster, running or not; None if there never was one."""
+    if not (DIRECTORY / "ports.json").exists():
+        return None
+    return ControlPlane(DIRECTORY, ensure_binaries(), detached=True)
+
+
+def remove() -> None:
+    """End the checkout's cluster, remove its data and all that its operator left in the engine."""
+    if cluster := existing():
+        if cluster.ready():
+            uid = cluster_uid(cluster.kubeconfig)
+            if engine.answers(engine.DEFAULT_HOST):
+                remove_owned(engine.ensure_engine(), uid)
+        cluster.stop()
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+
+
+def install_crds(kubeconfig: Path) -> list[str]:
+    """Create or update the CRDs of crds/; returns the names of those that were not there.
+
+    Returns once the API serves them.
+    """
+    with config.new_client_from_config(str(kubeconfig)) as api_client:
+        api = client.ApiextensionsV1Api(api_client)
+        documents = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
+        if not documents:
+            raise DevError("crds/ is empty: run `.venv/bin/python -m controller.generate`.")
+        created = [name for crd in documents if (name := _install(api, crd))]
+        for crd in documents:
+            _wait_established(api, crd["metadata"]["name"])
+    return created
+
+
+def remove_crds(kubeconfig: Path, names: list[str]) -> None:
+    """Delete CRDs, and with them every object of their kinds."""
+    with config.new_client_from_config(str(kubeconfig)) as api_client:
+        for name in names:
+            client.ApiextensionsV1Api(api_client).delete_custom_resource_definition(name)
+
+
+def cluster_uid(kubeconfig: Path) -> str:
+    """What identifies a cluster: the UID of its namespace kube-system."""
+    with config.new_client_from_config(str(kubeconfig)) as api_client:
+        return str(client.CoreV1Api(api_client).read_namespace("kube-system").metadata.uid)
+
+
+def remove_owned(docker_host: str, uid: str) -> int:
+    """Remove from an engine all that operators of cluster `uid` own; returns how many objects."""
+    removed = 0
+    with engine.client(docker_host) as docker:
+        only = {"label": OWNER_LABEL}
+        for container in docker.containers(all=True, filters=only):
+            if _owned(container, uid):
+                docker.remove_container(container["Id"], force=True, v=True)
+                removed += 1
+        for volume in docker.volumes(filters=only)["Volumes"] or []:
+            if _owned(volume, uid):
+                docker.remove_volume(volume["Name"])
+                removed += 1
+        for network in docker.networks(filters=only):
+            if _owned(network, uid):
+                docker.remove_network(network["Id"])
+                removed += 1
+    if removed:
+        console.print(f"removed {removed} objects of this cluster from the Docker engine")
+    return removed
+
+
+def _owned(thing: dict[str, dict[str, str]], uid: str) -> bool:
+    return thing["Labels"].get(OWNER_LABEL, "").startswith(f"{uid}.")
+
+
+def _install(api: client.ApiextensionsV1Api, crd: dict[str, dict[str, str]]) -> str:
+    """The CRD's name if it was not there."""
+    name = crd["metadata"]["name"]
+    try:
+        api.create_custom_resource_definition(crd)
+    except client.ApiException as error:
+        if error.status != 409:
+            raise
+        present = api.read_custom_resource_definition(name)
+        crd["metadata"]["resourceVersion"] = present.metadata.resource_version
+        api.replace_custom_resource_definition(name, crd)
+        return ""
+    return name
+
+
+def _wait_established(api: client.ApiextensionsV1Api, name: str) -> None:
+    deadline = time.monotonic() + SECONDS_TO_ESTABLISH
+    while True:
+        conditions = api.read_custom_resource_definition(name).status.conditions or []
+        if any(c.type == "Established" and c.status == "True" for c in conditions):
+            return
+        if time.monotonic() > deadline:
+            raise DevError(f"the API server does not accept the CRD {name}: {conditions}")
+        time.sleep(0.05)
