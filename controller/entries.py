@@ -102,6 +102,11 @@ class Entry:
             and FINALIZER in self.subject.metadata.finalizers
         )
 
+    def doubt_secret(self) -> None:
+        """Have the generated Secret looked for again: someone may have deleted it."""
+        if self.deleting_since is None and self.secret is SecretState.PRESENT:
+            self.secret = SecretState.UNKNOWN
+
     def observe(self, holdings: Holdings, began: float) -> bool:
         """Take an observation that began then. Returns whether it tells anything new.
 
@@ -184,17 +189,18 @@ class Entries:
         if uid in self._tombstones:
             return None
         entry = self._entries.get(uid)
+        # Resource versions of one object are numbers that grow: Kubernetes 1.35 promises it.
+        if entry is not None and int(obj["metadata"]["resourceVersion"]) <= int(
+            entry.subject.metadata.resource_version
+        ):
+            return None
         subject = Subject.read(obj, entry.subject if entry else None)
         now = asyncio.get_running_loop().time()
         if entry is None:
             entry = Entry(uid, subject, Holdings() if self.listed else None, now)
             self._entries[uid] = entry
         else:
-            before = entry.subject.metadata
-            # Resource versions are numbers that grow since Kubernetes 1.35 says so.
-            if int(subject.metadata.resource_version) <= int(before.resource_version):
-                return None
-            if subject.metadata.generation != before.generation:
+            if subject.metadata.generation != entry.subject.metadata.generation:
                 entry.failure = None  # a changed spec deserves a prompt attempt
             entry.subject = subject
         if subject.metadata.deletion_timestamp is not None and entry.deleting_since is None:

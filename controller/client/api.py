@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
 
 from controller.client.errors import (
     SandboxError,
@@ -125,6 +126,8 @@ class Api:
             return await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             what = _words(error)
+        except ApiException as error:  # its retries are used up; its text is headers
+            what = f"{error.status} {error.reason}"
         raise SandboxUnavailable(f"the API server did not answer {method} {path}: {what}")
 
 

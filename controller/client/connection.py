@@ -20,6 +20,8 @@ async def connect(kubeconfig: str | Path | None = None, context: str | None = No
     # Each wait holds a connection for its watch: with the default of 100, a hundred waits would
     # leave none for anything else.
     configuration.connection_pool_maxsize = 0
+    # Reads that are answered "not now, try again after n seconds" are tried again, up to 10 times.
+    configuration.client_go_retries = True
     if kubeconfig is None:
         load_incluster_config(client_configuration=configuration)
     else:

@@ -533,6 +533,13 @@ def _describe(c: Container, cause: Reason) -> str:
         return "the container used more memory than its limit and was killed"
     if cause is Reason.COMPLETED:
         return "the container ended with exit code 0"
+    if c.exit_code in (126, 127):
+        # Docker's init reports so what a shell would: the exit code is all there is to see.
+        fault = "not found" if c.exit_code == 127 else "not executable"
+        return (
+            f"the container exited with code {c.exit_code}, as when its command is {fault}: "
+            "check spec.command, spec.args and the image"
+        )
     return f"the container exited by itself with exit code {c.exit_code}"
 
 

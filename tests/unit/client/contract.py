@@ -365,7 +365,5 @@ async def _wait(world: World) -> SandboxInfo:
     return await world.service.wait_for_sandbox_running("x", timeout=DEADLINE)
 
 
-class ClientContract(
-    StartContract, ReadContract, SearchContract, WriteContract, WaitContract
-):
+class ClientContract(StartContract, ReadContract, SearchContract, WriteContract, WaitContract):
     """All of it."""

@@ -21,12 +21,14 @@ from aiohttp import web
 
 Json = dict[str, Any]
 
-_PATH = re.compile(r"/apis?/.*namespaces/[^/]+/(?P<kind>[a-z]+)(/(?P<name>[^/]+))?(?P<sub>/status)?")
+_PATH = re.compile(
+    r"/apis?/.*namespaces/[^/]+/(?P<kind>[a-z]+)(/(?P<name>[^/]+))?(?P<sub>/status)?"
+)
 
 
 class Refused(Exception):
     def __init__(self, code: int, reason: str, message: str, **metadata: str) -> None:
-        self.status = {
+        self.status: Json = {
             "kind": "Status",
             "code": code,
             "reason": reason,
@@ -49,7 +51,7 @@ class FakeApi:
         self.failures: list[int | Refused] = []
         """What the next requests are answered with, before any is served again."""
         self.before_answer: Callable[[str], Awaitable[None]] | None = None
-        """Called when an answer is ready and not yet sent."""
+        """Called with the kind when an answer is ready and not yet sent."""
         self.mute_expiry = False
         """Expired lists are not told where to go on."""
         self.watching = asyncio.Event()
@@ -112,7 +114,7 @@ class FakeApi:
             body = await request.json() if request.can_read_body else {}
             answer = await self._answer(request, kind, name, body, status=bool(found["sub"]))
             if self.before_answer is not None:
-                await self.before_answer(request.method)
+                await self.before_answer(kind)
             return web.json_response(answer, status=201 if request.method == "POST" else 200)
         except Refused as refused:
             return web.json_response(refused.status, status=refused.status["code"])
@@ -222,15 +224,14 @@ class FakeApi:
                 await _send(stream, "ERROR", gone.status)
                 return stream
             while generation == self._generation_of_watches:
-                for at, type_, of, obj in list(self._log):
-                    if of == kind and at > version and _selected(obj, request):
+                news = [entry for entry in self._log if entry[0] > version]
+                version = self._last  # before the sends: what comes meanwhile is for next time
+                for _, type_, of, obj in news:
+                    if of == kind and _selected(obj, request):
                         await _send(stream, type_, obj)
-                version = self._last
                 async with self._changed:
-                    await self._changed.wait_for(
-                        lambda seen=version: self._last > seen
-                        or generation != self._generation_of_watches
-                    )
+                    while version == self._last and generation == self._generation_of_watches:
+                        await self._changed.wait()
             return stream
         finally:
             self.unwatched.set()
@@ -274,10 +275,10 @@ def _selected(obj: Json, request: web.Request) -> bool:
         key, _, value = selector.partition("=")
         return bool(labels.get(key) == value)
     for term in re.findall(r"(?:\\.|[^,\\])+", request.query.get("fieldSelector", "")):
-        field, operator, wanted = re.fullmatch(r"([\w.]+)(!?=)(.*)", term).groups()
-        value = obj
+        field, operator, wanted = re.findall(r"^([\w.]+)(!?=)(.*)$", term)[0]
+        at: Any = obj
         for part in field.split("."):
-            value = value.get(part, {})
-        if (value == re.sub(r"\\(.)", r"\1", wanted)) == (operator == "!="):
+            at = at.get(part, {})
+        if (at == re.sub(r"\\(.)", r"\1", wanted)) == (operator == "!="):
             return False
     return True

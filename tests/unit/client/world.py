@@ -17,7 +17,9 @@ Json = dict[str, Any]
 
 
 class World:
-    def __init__(self, client: ApiClient, namespace: str, service: KubernetesSandboxService) -> None:
+    def __init__(
+        self, client: ApiClient, namespace: str, service: KubernetesSandboxService
+    ) -> None:
         self.client, self.namespace, self.service = client, namespace, service
 
     async def call(self, method: str, path: str, body: Json | None = None) -> Json:
