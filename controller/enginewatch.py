@@ -74,30 +74,22 @@ class EngineWatch:
 
     async def _follow_once(self) -> None:
         info = await self._engine.identify()
-        beat: asyncio.Task[None] | None = None
-        try:
-            async with contextlib.aclosing(self._engine.events()) as events:
-                reading = asyncio.create_task(_next(events))
-                beat = asyncio.create_task(self._heartbeat(info.id))
-                while True:
-                    done, _ = await asyncio.wait(
-                        {reading, beat}, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if beat in done:
-                        reading.cancel()
-                        await asyncio.gather(reading, return_exceptions=True)
-                        beat.result()  # raises what ended it
-                        return
+        async with contextlib.aclosing(self._engine.events()) as events:
+            reading = asyncio.create_task(_next(events))
+            beat = asyncio.create_task(self._heartbeat(info.id))
+            try:
+                while beat not in await _first(reading, beat):
                     event = reading.result()
                     reading = asyncio.create_task(_next(events))
                     if event is None:
                         await self._connected(info.id)
                     else:
                         self._notice(event)
-        finally:
-            if beat is not None:
+                beat.result()  # raises what ended it
+            finally:
+                reading.cancel()
                 beat.cancel()
-                await asyncio.gather(beat, return_exceptions=True)
+                await asyncio.gather(reading, beat, return_exceptions=True)
 
     async def _heartbeat(self, id_: str) -> None:
         """Ends with EngineError when the engine stops answering; returns when it is another."""
@@ -213,6 +205,11 @@ class EngineWatch:
             except EngineError as error:
                 log.warning("%s is left for the next sweep: %s", uid, error)
                 self._suspects.add(uid)
+
+
+async def _first(*tasks: asyncio.Task[Any]) -> set[asyncio.Task[Any]]:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    return done
 
 
 async def _next(events: AsyncIterator[EngineEvent | None]) -> EngineEvent | None:

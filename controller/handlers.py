@@ -7,7 +7,9 @@ progress and finalizers are not used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -23,6 +25,7 @@ from controller.workqueue import WorkQueue
 log = logging.getLogger(__name__)
 
 _RESTART_SECONDS = 1.0
+_STOP_SECONDS = 5.0
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -68,25 +71,46 @@ class Watch:
             self._queue.add(uid, urgent=entry.unmarked)
 
     async def run(self) -> None:
-        """Watch for ever. A watch that ends (kopf#: an ERROR other than 410) is begun anew."""
-        while True:
-            try:
-                await kopf.operator(
-                    registry=self._registry(),
-                    settings=_settings(),
-                    standalone=True,
-                    clusterwide=not self._namespaces,
-                    namespaces=list(self._namespaces),
-                )
-                log.warning("the watch ended; it is begun anew")
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                log.warning("the watch broke and is begun anew: %s", type(error).__name__)
-                log.debug("", exc_info=True)
-            await asyncio.sleep(_RESTART_SECONDS)
+        """Watch until cancelled. A watch that ends (kopf ends at a watch's ERROR other than 410)
+        is begun anew.
 
-    def _registry(self) -> kopf.OperatorRegistry:
+        kopf has a thread and an event loop of its own: when it exits it cancels every task of its
+        loop that is younger than itself, and it takes the process's signals.
+        """
+        loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        ended = asyncio.Event()
+
+        def watch() -> None:
+            while not stop.is_set():
+                try:
+                    asyncio.run(self._operate(loop, stop))
+                except Exception as error:
+                    log.warning("the watch broke and is begun anew: %s", type(error).__name__)
+                    log.debug("", exc_info=True)
+                stop.wait(_RESTART_SECONDS)
+            with contextlib.suppress(RuntimeError):  # our loop is closed: nobody waits
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=watch, name="kopf", daemon=True).start()
+        try:
+            await ended.wait()
+        finally:
+            stop.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _STOP_SECONDS)
+
+    async def _operate(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+        await kopf.operator(
+            registry=self._registry(loop),
+            settings=_settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=list(self._namespaces),
+            stop_flag=stop,
+        )
+
+    def _registry(self, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
@@ -95,7 +119,7 @@ class Watch:
 
         @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
         async def sandbox(event: Any, **_: Any) -> None:
-            self.take(event["type"], event["object"])
+            loop.call_soon_threadsafe(self.take, event["type"], event["object"])
 
         return registry
 

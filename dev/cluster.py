@@ -76,30 +76,32 @@ def cluster_uid(kubeconfig: Path) -> str:
         return str(client.CoreV1Api(api_client).read_namespace("kube-system").metadata.uid)
 
 
-def remove_owned(docker_host: str, uid: str) -> int:
-    """Remove from an engine all that operators of cluster `uid` own; returns how many objects."""
+def remove_owned(docker_host: str, uid: str, instance: str = "") -> int:
+    """Remove from an engine all that the operator `instance` of cluster `uid` owns, or that any
+    operator of it does; returns how many objects."""
     removed = 0
     with engine.client(docker_host) as docker:
         only = {"label": OWNER_LABEL}
         for container in docker.containers(all=True, filters=only):
-            if _owned(container, uid):
+            if _owned(container, uid, instance):
                 docker.remove_container(container["Id"], force=True, v=True)
                 removed += 1
         for volume in docker.volumes(filters=only)["Volumes"] or []:
-            if _owned(volume, uid):
+            if _owned(volume, uid, instance):
                 docker.remove_volume(volume["Name"])
                 removed += 1
         for network in docker.networks(filters=only):
-            if _owned(network, uid):
+            if _owned(network, uid, instance):
                 docker.remove_network(network["Id"])
                 removed += 1
     if removed:
-        console.print(f"removed {removed} objects of this cluster from the Docker engine")
+        console.print(f"removed what the operator left in the Docker engine: {removed}")
     return removed
 
 
-def _owned(thing: dict[str, dict[str, str]], uid: str) -> bool:
-    return thing["Labels"].get(OWNER_LABEL, "").startswith(f"{uid}.")
+def _owned(thing: dict[str, dict[str, str]], uid: str, instance: str) -> bool:
+    label = thing["Labels"].get(OWNER_LABEL, "")
+    return label == f"{uid}.{instance}" if instance else label.startswith(f"{uid}.")
 
 
 def _install(api: client.ApiextensionsV1Api, crd: dict[str, dict[str, str]]) -> str:

@@ -37,6 +37,7 @@ from dev.progress import DevError, console, step
 MANIFEST = cluster.CHECKOUT / "examples" / "sandbox.yaml"
 PATH = "/api/conversations/search"
 SECONDS_TO_BE = 120
+INSTANCE = "demo"
 
 Object = dict[str, Any]
 
@@ -49,11 +50,13 @@ def run(
         work = Path(tempfile.mkdtemp(prefix="sandbox-operator-demo-"))
         undo.callback(shutil.rmtree, work, ignore_errors=True)
         if kubeconfig is None:
-            config_path = undo.enter_context(_temporary_cluster(work, docker_host))
+            config_path = undo.enter_context(_temporary_cluster(work))
         else:
             config_path = _with_context(kubeconfig, context, work)
         if created := cluster.install_crds(config_path):
             undo.callback(cluster.remove_crds, config_path, created)
+        uid = cluster.cluster_uid(config_path)
+        undo.callback(cluster.remove_owned, docker_host, uid, INSTANCE)
         undo.enter_context(_operator(work, config_path, docker_host, namespace))
         _Demo(_Cluster(config_path, namespace), image).play(undo)
 
@@ -196,7 +199,9 @@ class _Demo:
             raise DevError(f"the API server refused the Sandbox: {error.body}") from error
         undo.callback(self._remove, seen)
         ready = seen.wait("phase RUNNING", lambda s: s.phase == "RUNNING", after=began)
-        self._rows.append(("created to RUNNING", f"{ready.at - began:.1f} s"))
+        self._rows.append(
+            ("created to RUNNING, while the operator starts", f"{ready.at - began:.1f} s")
+        )
 
     def _use(self, seen: _Watch) -> None:
         status = seen.wait("URL", lambda s: bool(_urls(s)), after=0).sandbox["status"]
@@ -273,16 +278,12 @@ def _milliseconds(seconds: float) -> str:
 
 
 @contextmanager
-def _temporary_cluster(work: Path, docker_host: str) -> Iterator[Path]:
+def _temporary_cluster(work: Path) -> Iterator[Path]:
     control_plane = ControlPlane(work / "cluster", ensure_binaries())
     try:
         with step("starting a cluster for the demo"):
             control_plane.start()
-        uid = cluster.cluster_uid(control_plane.kubeconfig)
-        try:
-            yield control_plane.kubeconfig
-        finally:
-            cluster.remove_owned(docker_host, uid)
+        yield control_plane.kubeconfig
     finally:
         control_plane.stop()
 
@@ -296,7 +297,7 @@ def _operator(work: Path, kubeconfig: Path, docker_host: str, namespace: str) ->
         "KUBECONFIG": str(kubeconfig),
         "DOCKER_HOST": docker_host,
         f"{ENV_PREFIX}NAMESPACES": namespace,
-        f"{ENV_PREFIX}INSTANCE_NAME": "demo",
+        f"{ENV_PREFIX}INSTANCE_NAME": INSTANCE,
     }
     operator = Supervised([command, "run"], log=log, env=env)
     try:
