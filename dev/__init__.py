@@ -8,6 +8,7 @@ ports      free ports on loopback
 binaries   kube-apiserver, etcd and kubectl, built from dev/assets/go.mod
 engine     the machine's Docker engine; a private one for tests
 apiserver  etcd + kube-apiserver, and kubeconfigs for any user
+pki        the cluster's keys and client certificates
 images     the busybox and the agent server image
 cluster    the checkout's own cluster in .dev/
 demo       one Sandbox from creation to deletion

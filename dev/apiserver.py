@@ -37,8 +37,17 @@ class _Ports:
 class ControlPlane:
     """One API server and its etcd, as children that end with this process, or `detached`."""
 
-    def __init__(self, directory: Path, binaries: Binaries, *, detached: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Binaries,
+        *,
+        detached: bool = False,
+        flags: Sequence[str] = (),
+    ) -> None:
+        """`flags` are further ones for kube-apiserver, such as an audit policy's."""
         self.directory = directory.absolute()
+        self._flags = flags
         self._binaries = binaries
         self._detached = detached
         self._running: dict[str, Supervised | Daemon] = {}
@@ -190,6 +199,7 @@ class ControlPlane:
                 "--max-requests-inflight=1000",
                 "--max-mutating-requests-inflight=500",
                 "--profiling=false",
+                *self._flags,
             ],
         )
 

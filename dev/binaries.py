@@ -70,8 +70,7 @@ def _build(tool: str, version: str, package: str, work: Path) -> None:
     for name in ("go.mod", "go.sum"):
         shutil.copy(MODULE / name, module)
     stamp = f"-X k8s.io/component-base/version.gitVersion={version}" if tool != "etcd" else ""
-    # The compiler spends a fifth of its time on garbage collection at the default GOGC of 100.
-    env = {"GOGC": "300", **os.environ, "CGO_ENABLED": "0"}
+    env = {**os.environ, "CGO_ENABLED": "0"}
     ldflags = f"-ldflags=-s -w {stamp}".rstrip()
     expect = "first time takes about 6 minutes" if tool == "kube-apiserver" else ""
     with step(f"building {tool} {version}", expect):

@@ -3,6 +3,7 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from kubernetes import client, config
@@ -47,19 +48,27 @@ def remove() -> None:
     shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 
-def install_crds(kubeconfig: Path) -> list[str]:
-    """Create or update the CRDs of crds/; returns the names of those that were not there.
-
-    Returns once the API serves them.
-    """
+def install_crds(kubeconfig: Path) -> None:
+    """Create or update the CRDs of crds/; returns once the API serves them."""
+    new = set(add_missing_crds(kubeconfig))
     with config.new_client_from_config(str(kubeconfig)) as api_client:
         api = client.ApiextensionsV1Api(api_client)
-        documents = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
-        if not documents:
-            raise DevError("crds/ is empty: run `.venv/bin/python -m controller.generate`.")
-        created = [name for crd in documents if (name := _install(api, crd))]
-        for crd in documents:
-            _wait_established(api, crd["metadata"]["name"])
+        for crd in _crds():
+            name = crd["metadata"]["name"]
+            if name not in new:
+                version = api.read_custom_resource_definition(name).metadata.resource_version
+                crd["metadata"]["resourceVersion"] = version
+                api.replace_custom_resource_definition(name, crd)
+                _wait_established(api, name)
+
+
+def add_missing_crds(kubeconfig: Path) -> list[str]:
+    """Create those CRDs of crds/ that the cluster lacks; returns their names once they serve."""
+    with config.new_client_from_config(str(kubeconfig)) as api_client:
+        api = client.ApiextensionsV1Api(api_client)
+        created = [crd["metadata"]["name"] for crd in _crds() if _create(api, crd)]
+        for name in created:
+            _wait_established(api, name)
     return created
 
 
@@ -104,19 +113,22 @@ def _owned(thing: dict[str, dict[str, str]], uid: str, instance: str) -> bool:
     return label == f"{uid}.{instance}" if instance else label.startswith(f"{uid}.")
 
 
-def _install(api: client.ApiextensionsV1Api, crd: dict[str, dict[str, str]]) -> str:
-    """The CRD's name if it was not there."""
-    name = crd["metadata"]["name"]
+def _crds() -> list[dict[str, Any]]:
+    documents = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
+    if not documents:
+        raise DevError("crds/ is empty: run `.venv/bin/python -m controller.generate`.")
+    return documents
+
+
+def _create(api: client.ApiextensionsV1Api, crd: dict[str, Any]) -> bool:
+    """False if the cluster has it."""
     try:
         api.create_custom_resource_definition(crd)
     except client.ApiException as error:
         if error.status != 409:
             raise
-        present = api.read_custom_resource_definition(name)
-        crd["metadata"]["resourceVersion"] = present.metadata.resource_version
-        api.replace_custom_resource_definition(name, crd)
-        return ""
-    return name
+        return False
+    return True
 
 
 def _wait_established(api: client.ApiextensionsV1Api, name: str) -> None:

@@ -37,6 +37,7 @@ from dev.progress import DevError, console, step
 MANIFEST = cluster.CHECKOUT / "examples" / "sandbox.yaml"
 PATH = "/api/conversations/search"
 SECONDS_TO_BE = 120
+SECONDS_TO_SERVE = 3  # an operator that runs takes milliseconds
 INSTANCE = "demo"
 
 Object = dict[str, Any]
@@ -53,12 +54,24 @@ def run(
             config_path = undo.enter_context(_temporary_cluster(work))
         else:
             config_path = _with_context(kubeconfig, context, work)
-        if created := cluster.install_crds(config_path):
+        if created := cluster.add_missing_crds(config_path):
             undo.callback(cluster.remove_crds, config_path, created)
-        uid = cluster.cluster_uid(config_path)
-        undo.callback(cluster.remove_owned, docker_host, uid, INSTANCE)
-        undo.enter_context(_operator(work, config_path, docker_host, namespace))
-        _Demo(_Cluster(config_path, namespace), image).play(undo)
+        play = _Demo(_Cluster(config_path, namespace), image)
+        play.create()
+        with ExitStack() as unserved:
+            unserved.callback(play.remove)
+            needs_operator = kubeconfig is None or not play.is_served()
+            unserved.pop_all()
+        with ExitStack() as served:
+            if needs_operator:
+                uid = cluster.cluster_uid(config_path)
+                served.callback(cluster.remove_owned, docker_host, uid, INSTANCE)
+                served.enter_context(_operator(work, config_path, docker_host, namespace))
+            served.callback(play.remove)
+            play.use()
+            play.pause_and_resume()
+            play.delete()
+        play.summarize()
 
 
 @dataclass(frozen=True)
@@ -123,9 +136,16 @@ class _Watch:
         self._history: list[Seen] = []
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def wait(self, what: str, wanted: Callable[[Seen], bool], *, after: float) -> Seen:
+    def wait(
+        self,
+        what: str,
+        wanted: Callable[[Seen], bool],
+        *,
+        after: float,
+        seconds: float = SECONDS_TO_BE,
+    ) -> Seen:
         """The first event after `after` (monotonic) that is `wanted`."""
-        deadline = time.monotonic() + SECONDS_TO_BE
+        deadline = time.monotonic() + seconds
 
         def find() -> Seen | None:
             return next((s for s in self._history if s.at >= after and wanted(s)), None)
@@ -133,7 +153,7 @@ class _Watch:
         with self._told:
             while (found := find()) is None:
                 if not self._told.wait(deadline - time.monotonic()) and find() is None:
-                    raise DevError(f"no {what} in {SECONDS_TO_BE} s. {self._last()}")
+                    raise DevError(f"no {what} in {seconds:.0f} s. {self._last()}")
             return found
 
     def _last(self) -> str:
@@ -174,20 +194,9 @@ class _Demo:
         self._name = str(self._sandbox["metadata"]["name"])
         self._rows: list[tuple[str, str]] = []
 
-    def play(self, undo: ExitStack) -> None:
-        seen = _Watch(self._cluster, self._name)
-        self._create(seen, undo)
-        self._use(seen)
-        self._pause_and_resume(seen)
-        self._delete(seen)
-        table = Table("what", "time", title="Summary")
-        for row in self._rows:
-            table.add_row(*row)
-        console.print(table)
-
-    def _create(self, seen: _Watch, undo: ExitStack) -> None:
+    def create(self) -> None:
         console.print(f"\nkubectl apply -f {MANIFEST.relative_to(cluster.CHECKOUT)}", style="bold")
-        began = time.monotonic()
+        self._created = time.monotonic()
         try:
             self._cluster.create(self._sandbox)
         except client.ApiException as error:
@@ -197,42 +206,50 @@ class _Demo:
                     " it stays as it is. Name another namespace."
                 ) from error
             raise DevError(f"the API server refused the Sandbox: {error.body}") from error
-        undo.callback(self._remove, seen)
-        ready = seen.wait("phase RUNNING", lambda s: s.phase == "RUNNING", after=began)
-        self._rows.append(
-            ("created to RUNNING, while the operator starts", f"{ready.at - began:.1f} s")
-        )
+        self._seen = _Watch(self._cluster, self._name)
 
-    def _use(self, seen: _Watch) -> None:
-        status = seen.wait("URL", lambda s: bool(_urls(s)), after=0).sandbox["status"]
+    def is_served(self) -> bool:
+        """Whether an operator that runs in the cluster takes the Sandbox up."""
+        try:
+            self._seen.wait("phase", lambda s: bool(s.phase), after=0, seconds=SECONDS_TO_SERVE)
+        except DevError:
+            return False
+        console.print("  an operator runs in this cluster already: it is used")
+        return True
+
+    def use(self) -> None:
+        ready = self._phase("RUNNING", since=self._created)
+        took = f"{ready.at - self._created:.1f} s"
+        self._rows.append(("created to RUNNING, start of the operator included", took))
+        status = ready.sandbox["status"]
         self._url = next(u["url"] for u in status["exposedUrls"] if u["name"] == "AGENT_SERVER")
         self._key = self._cluster.secret(status["sessionApiKeySecretRef"]["name"])
         console.print(f"\nits agent server is at {self._url}", style="bold")
         self._expect("without the key", {}, 401)
         self._expect("with the key from its Secret", {"X-Session-API-Key": self._key}, 200)
 
-    def _pause_and_resume(self, seen: _Watch) -> None:
+    def pause_and_resume(self) -> None:
         console.print("\noperatingMode: Paused", style="bold")
         began = time.monotonic()
         self._cluster.patch(self._name, {"spec": {"operatingMode": "Paused"}})
-        paused = seen.wait("phase PAUSED", lambda s: s.phase == "PAUSED", after=began)
+        paused = self._phase("PAUSED", since=began)
         self._rows.append(("pause to PAUSED", _milliseconds(paused.at - began)))
         console.print("\noperatingMode: Running", style="bold")
         began = time.monotonic()
         asked = {"annotations": {RESUME_REQUESTED_AT: datetime.now(UTC).isoformat()}}
         resume = {"metadata": asked, "spec": {"operatingMode": "Running"}}
         self._cluster.patch(self._name, resume)
-        running = seen.wait("phase RUNNING", lambda s: s.phase == "RUNNING", after=began)
+        running = self._phase("RUNNING", since=began)
         self._rows.append(("resume to RUNNING", _milliseconds(running.at - began)))
         self._expect("with the key, again", {"X-Session-API-Key": self._key}, 200)
 
-    def _delete(self, seen: _Watch) -> None:
+    def delete(self) -> None:
         console.print(f"\nkubectl delete sandbox {self._name}", style="bold")
         called = time.monotonic()
         self._cluster.delete(self._name)
         returned = time.monotonic()
-        deleting = seen.wait("phase DELETING", lambda s: s.phase == "DELETING", after=called)
-        gone = seen.wait("end of the Sandbox", lambda s: s.gone, after=called)
+        deleting = self._phase("DELETING", since=called)
+        gone = self._seen.wait("end of the Sandbox", lambda s: s.gone, after=called)
         self._rows += [
             ("delete call", _milliseconds(returned - called)),
             # The watch may be faster than the call's own answer.
@@ -240,26 +257,31 @@ class _Demo:
             ("cleaning up, nobody waits", _milliseconds(gone.at - returned)),
         ]
 
-    def _remove(self, seen: _Watch) -> None:
+    def remove(self) -> None:
         """However the play ended, no Sandbox stays."""
         began = time.monotonic()
         if not self._cluster.delete(self._name):
             return
         try:
             with step("removing the Sandbox"):
-                seen.wait("end of the Sandbox", lambda s: s.gone, after=began)
+                self._seen.wait("end of the Sandbox", lambda s: s.gone, after=began)
         except DevError as error:  # the error that ended the play matters more
             console.print(f"the Sandbox {self._name} was not removed: {error}")
+
+    def summarize(self) -> None:
+        table = Table("what", "time", title="Summary")
+        for row in self._rows:
+            table.add_row(*row)
+        console.print(table)
+
+    def _phase(self, phase: str, *, since: float) -> Seen:
+        return self._seen.wait(f"phase {phase}", lambda s: s.phase == phase, after=since)
 
     def _expect(self, how: str, headers: dict[str, str], status: int) -> None:
         got = _get(self._url.rstrip("/") + PATH, headers)
         console.print(f"  GET {PATH} {how}: {got}")
         if got != status:
             raise DevError(f"expected {status}")
-
-
-def _urls(seen: Seen) -> list[Object]:
-    return list(seen.sandbox.get("status", {}).get("exposedUrls", []))
 
 
 def _get(url: str, headers: dict[str, str]) -> int:
