@@ -17,7 +17,7 @@ from controller.engines.docker import DockerEngine
 from controller.enginewatch import EngineWatch
 from controller.entries import Entries
 from controller.handlers import Watch
-from controller.kube.api import ApiError, ApiUnreachable, KubeApi, NotFound, connect
+from controller.kube.api import ApiError, ApiUnreachable, Forbidden, KubeApi, NotFound, connect
 from controller.kube.events import EventPoster
 from controller.operations import Operations
 from controller.prober import Prober
@@ -28,6 +28,7 @@ from controller.workqueue import WorkQueue
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5.0
+_FORBIDDEN_SECONDS = 15.0
 
 
 class StartupError(Exception):
@@ -73,19 +74,28 @@ async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> nam
     Waits for the API server as long as it does not answer. Raises StartupError where it answers
     that something is missing.
     """
+    loop = asyncio.get_running_loop()
     backoff = 0.2
+    refused_since: float | None = None
     while not stop.is_set():
         try:
             namespace = await api.get_namespace("kube-system")
             await api.list_sandboxes(settings.namespaces[0] if settings.namespaces else None)
             return names.Owner(namespace["metadata"]["uid"], settings.instance_name)
         except ApiUnreachable as error:
+            refused_since = None
             log.warning("the API server does not answer, trying again: %s", error)
         except NotFound:
             raise StartupError(
                 "the API server does not know Sandboxes: run "
                 "`sandbox-operator crds | kubectl apply -f -` first"
             ) from None
+        except Forbidden as error:
+            # One that has just started refuses everybody until it has read its roles.
+            refused_since = refused_since or loop.time()
+            if loop.time() > refused_since + _FORBIDDEN_SECONDS:
+                raise StartupError(f"the API server refuses the operator: {error}") from None
+            log.warning("the API server refuses the operator, trying again: %s", error)
         except ApiError as error:
             raise StartupError(f"the API server refuses the operator: {error}") from None
         with contextlib.suppress(TimeoutError):

@@ -81,11 +81,15 @@ class Entry:
         fresh = self.holdings is not None and self.observed_at >= max(
             self.affected_at, self.deleting_since or 0.0
         )
+        secret = self.secret
+        has_container = self.holdings is not None and self.holdings.container is not None
+        if secret is SecretState.PRESENT and self.key is None and not has_container:
+            secret = SecretState.UNKNOWN  # the next container needs the key: it is read again
         return Seen(
             engine=engine,
             holdings=self.holdings,
             fresh=fresh and not self.look,
-            secret=self.secret,
+            secret=secret,
             busy=self.in_flight.verb if self.in_flight else None,
             pulling=self.in_flight is not None and self.in_flight.pulling,
             signalled=self.signalled,

@@ -14,6 +14,7 @@ import yaml
 
 from controller.core.crd import sandbox_crd
 from controller.core.names import GROUP, PLURAL
+from controller.core.table import render as render_phases
 
 ROOT = Path(__file__).parent.parent
 COMMAND = "python -m controller.generate"
@@ -27,6 +28,7 @@ def render_crd() -> str:
 
 GENERATED: list[tuple[str, Callable[[], str]]] = [
     (f"crds/{GROUP}_{PLURAL}.yaml", render_crd),
+    ("docs/phases.md", render_phases),
 ]
 """Paths below the checkout, and what renders them."""
 

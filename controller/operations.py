@@ -180,6 +180,11 @@ class Operations:
                 if spec is not None:
                     variables = await engine.environment(id_)
                     entry.key = variables.get(spec.session_key.env_names[0])
+                    if entry.key is None:
+                        raise EngineRefused(
+                            Reason.SECRET_NOT_FOUND,
+                            "the container has no session key in its environment",
+                        )
 
     async def _create_and_start(self, entry: Entry, flight: InFlight) -> None:
         meta, spec = entry.subject.metadata, entry.subject.spec

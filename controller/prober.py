@@ -92,12 +92,17 @@ class Prober:
 
     async def _loop(self, entry: Entry, wanted: Target) -> None:
         interval = min(_FIRST_INTERVAL_SECONDS, wanted.period_seconds)
-        failures = 0
+        failures, since = 0, 0.0
+        # The first probes come fast: they must not use up the threshold faster than the period.
+        patience = (wanted.failure_threshold - 1) * wanted.period_seconds
+        clock = asyncio.get_running_loop().time
         while True:
             async with self._slots:
+                since = since if failures else clock()
                 good = await self._probe(wanted)
             failures = 0 if good else failures + 1
-            found = Probe(ready=good, failing=failures >= wanted.failure_threshold)
+            failing = failures >= wanted.failure_threshold and clock() - since >= patience
+            found = Probe(ready=good, failing=failing)
             if found != entry.probe:
                 entry.probe = found
                 self._queue.add(entry.uid)

@@ -98,7 +98,8 @@ class Reconciler:
             if entry is None:
                 return
             seen = entry.seen(self._engine.view)
-            decision = decide(entry.subject, seen, self._rules, self._now())
+            now = self._now()
+            decision = decide(entry.subject, seen, self._rules, now)
             if decision.cancel and entry.in_flight is not None:
                 entry.in_flight.cancel()
             if decision.status != entry.subject.status and not await self._tell(entry, decision):
@@ -106,8 +107,8 @@ class Reconciler:
             if entry.deleting_since is not None:
                 self._queue.marked(uid)
             self._probe(entry, decision)
-            if decision.look_again is not None:
-                self._queue.add_after(uid, (decision.look_again - self._now()).total_seconds())
+            if decision.look_again is not None and decision.look_again > now:
+                self._queue.add_after(uid, (decision.look_again - now).total_seconds())
             if decision.step is None:
                 self._begin(entry, decision.operation)
                 # A user's key that was waited for is labelled once it is known.
@@ -202,19 +203,24 @@ class Reconciler:
             if found is None:
                 container = entry.holdings.container if entry.holdings else None
                 if entry.key is None and container is not None:
-                    if entry.in_flight is None:
-                        self._begin(entry, Operation(Verb.READ_KEY, container.id))
+                    self._read_key(entry, container.id)
                     return False
                 entry.key = entry.key or session_keys.generate()
                 if not await self._label(entry, names.key_hash(entry.key)):
                     return False
                 found = await session_keys.store(self._api, meta, entry.key)
+            if found.key is None:
+                raise session_keys.KeyRefused(
+                    Reason.SECRET_NOT_FOUND,
+                    f"Secret {names.secret_name(meta.name)} has no text under key "
+                    f"{names.SECRET_KEY}; delete it, and it is written anew",
+                )
         except session_keys.KeyRefused as refused:
             entry.failure = Failure(
                 None, refused.reason, refused.message, self._now() + _SECRET_RETRY
             )
             return True
-        if found.key is not None and not await self._label(entry, names.key_hash(found.key)):
+        if not await self._label(entry, names.key_hash(found.key)):
             return False
         entry.secret, entry.secret_uid = SecretState.PRESENT, found.uid
         holdings = entry.holdings
@@ -223,6 +229,15 @@ class Reconciler:
         if entry.failure is not None and entry.failure.verb is None:
             entry.failure = None
         return True
+
+    def _read_key(self, entry: Entry, container_id: str) -> None:
+        failure = entry.failure
+        if failure is not None and failure.verb is Verb.READ_KEY:
+            wait = (failure.retry_at - self._now()).total_seconds()
+            if wait > 0:
+                self._queue.add_after(entry.uid, wait)
+                return
+        self._begin(entry, Operation(Verb.READ_KEY, container_id))
 
     async def _label(self, entry: Entry, hash_: str) -> bool:
         """Have the label that finds a Sandbox by its key. Returns whether it is in place."""

@@ -7,7 +7,7 @@ the shell applies it and asks again after every change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -24,7 +24,7 @@ from controller.core.resources import (
 from controller.core.rules import Rules
 from controller.core.state import Container, Run, SecretState, Seen, Verb
 from controller.core.subject import Subject
-from controller.core.verdict import Operation, Verdict, Wish, exit_cause, judge, wish
+from controller.core.verdict import Operation, Verdict, Wish, exit_cause, judge, stored_reason, wish
 
 ENGINE_OUTAGE_SHOWN_AFTER = timedelta(seconds=10)
 """An outage shorter than this changes no status (invariant 4)."""
@@ -98,8 +98,10 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
                 look_again=failure.retry_at,
                 probe=probe,
             )
+        # A name that was taken is told on until the Secret has been looked for.
+        untold = stored_reason(stored) not in (Reason.SECRET_NAME_TAKEN, Reason.SECRET_NOT_FOUND)
         return Decision(
-            status if container is not None else stored,
+            status if container is not None and untold else stored,
             step=ApiStep.ENSURE_SECRET,
             look_again=verdict.look_again,
             probe=probe,
@@ -116,19 +118,25 @@ def _needs_secret(sandbox: Subject, seen: Seen) -> bool:
 
 
 def _gone(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decision:
-    blind = seen.engine.unreachable_since is not None or _changed_engine(sandbox.status, seen)
-    if blind and seen.holdings is not None:
+    changed = _changed_engine(sandbox.status, seen)
+    away = seen.engine.unreachable_since is not None
+    if (changed or away) and seen.holdings is not None:
         seen = _without_holdings(seen)
     verdict = judge(sandbox, seen, rules, now)
     status = _compose(sandbox, verdict, seen, rules, now)
+    look_again = verdict.look_again
+    if changed or away:  # why deleting takes so long is told like any outage
+        told = _blind(replace(sandbox, status=status), seen, now, changed=changed, away=away)
+        status, look_again = told.status, told.look_again
     if seen.secret is not SecretState.ABSENT:
         # DELETING first, then the Secret, then the engine; the fast lane waits for none of them.
-        return Decision(status, step=ApiStep.DELETE_SECRET, cancel=seen.busy is Verb.RUN)
+        step = ApiStep.DELETE_SECRET
+        return Decision(status, step, cancel=seen.busy is Verb.RUN, look_again=look_again)
     if seen.busy is not None:
-        return Decision(status, cancel=seen.busy is Verb.RUN, look_again=verdict.look_again)
+        return Decision(status, cancel=seen.busy is Verb.RUN, look_again=look_again)
     if seen.holdings is not None and seen.holdings.empty and seen.fresh:
         return Decision(status, step=ApiStep.RELEASE)
-    return Decision(status, None, verdict.operation, False, verdict.look_again)
+    return Decision(status, None, verdict.operation, False, look_again)
 
 
 def _without_holdings(seen: Seen) -> Seen:
@@ -217,7 +225,8 @@ def _compose(
         created_at=meta.creation_timestamp,
         exposed_urls=() if gone else _urls(sandbox, phase, container, rules),
         session_api_key_secret_ref=None if gone else _secret_ref(sandbox),
-        container=_container(sandbox, verdict, seen, container),
+        # How the container ends while it is being deleted is worth no write.
+        container=stored.container if gone else _container(sandbox, verdict, seen, container),
         suspended=stored.suspended,
         pausing=verdict.pausing,
         last_activity_at=stored.last_activity_at,

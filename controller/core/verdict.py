@@ -11,14 +11,14 @@ docs/phases.md is generated from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from controller.core.reasons import ConditionType, Reason
 from controller.core.resources import Pausing, Phase, SandboxSpec, SandboxStatus
 from controller.core.rules import Rules
-from controller.core.state import Container, Holdings, Limits, Run, Seen, Verb, run_id
+from controller.core.state import Container, Failure, Holdings, Limits, Run, Seen, Verb, run_id
 from controller.core.subject import Subject
 
 RESTART_BACKOFF_FIRST = timedelta(seconds=1)
@@ -26,6 +26,29 @@ RESTART_BACKOFF_CAP = timedelta(seconds=60)
 """Seconds, not kubelet's five minutes: an agent waits for this container."""
 RESTART_BACKOFF_FORGET = timedelta(minutes=10)
 """A run this long earns the first backoff again; kubelet's figure."""
+
+UNANSWERED_TOLD_AFTER = 3
+"""Attempts without an answer, of an engine that answers otherwise, until the status says so."""
+
+_TOLD_BY_FAILURES = frozenset(
+    {
+        Reason.IMAGE_NOT_FOUND,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.INVALID_SPEC,
+        Reason.PORT_IN_USE,
+        Reason.RUNTIME_NOT_FOUND,
+        Reason.NAME_CONFLICT,
+        Reason.ENGINE_REFUSED,
+        Reason.START_FAILED,
+        Reason.SECRET_NOT_FOUND,
+        Reason.CONFIG_MAP_NOT_FOUND,
+        Reason.SESSION_KEY_TOO_SHORT,
+        Reason.NAMESPACE_TERMINATING,
+        Reason.ENGINE_UNREACHABLE,
+    }
+)
+"""Reasons that an attempt gave. A restart forgets the attempt, not that it failed: what the status
+tells of it stays until the next attempt has ended."""
 
 
 class Wish(StrEnum):
@@ -153,13 +176,17 @@ def _keep(sandbox: Subject, operation: Operation | None = None) -> Verdict:
 
 
 def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
+    told = sandbox.status.condition(ConditionType.READY)
+    blank = told is None or told.reason != Reason.CLEANUP_FAILED
+    holdings = seen.holdings
+
     def deleting(operation: Operation | None = None, look_again: datetime | None = None) -> Verdict:
         failure = seen.failure
         if failure is not None and operation is not None and failure.verb is operation.verb:
             due = now >= failure.retry_at
             retry = operation if due else None
-            again = look_again if due else failure.retry_at
-            if failure.reason is not Reason.ENGINE_UNREACHABLE:
+            again = look_again if due else min(failure.retry_at, look_again or failure.retry_at)
+            if not _unspoken(failure):
                 return Verdict(
                     Phase.DELETING,
                     Reason.CLEANUP_FAILED,
@@ -168,6 +195,15 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
                     look_again=again,
                 )
             operation, look_again = retry, again
+        elif not blank and (holdings is None or (failure is None and operation is not None)):
+            # Told until the next attempt has ended, and while nothing can be attempted.
+            return Verdict(
+                Phase.DELETING,
+                Reason.CLEANUP_FAILED,
+                told.message if told else "",
+                operation=operation,
+                look_again=look_again,
+            )
         return Verdict(
             Phase.DELETING,
             Reason.DELETING,
@@ -176,7 +212,6 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
             look_again=look_again,
         )
 
-    holdings = seen.holdings
     if holdings is None:
         return deleting()
     container = holdings.container
@@ -255,11 +290,11 @@ class _Row:
     def _absent(self) -> Verdict:
         run = Operation(Verb.RUN)
         if not self.existed:
-            if self.seen.pulling:
+            if self.seen.pulling and self.stored.phase is not Phase.ERROR:
                 return self._is(
                     Phase.STARTING, Reason.PULLING, f"pulling image {self.spec.image}", run
                 )
-            if self.stored.phase is Phase.PAUSED:
+            if self.stored.phase not in (Phase.STARTING, Phase.ERROR):
                 return self._is(
                     Phase.STARTING, Reason.CREATING, "the container is being created", run
                 )
@@ -285,11 +320,20 @@ class _Row:
         if self._marked(c):
             # A stop that was begun is carried through: its signal may have arrived.
             return self._stopping(c, Phase.STARTING, Reason.RESUMING, "stops, then starts again")
+        if self._may_freeze_yet():
+            return self._is(Phase.STARTING, Reason.RESUMING, "it is thawed if it was frozen")
         verdict = self._readiness(c)
         limits = _drift(self.spec, c)
         if limits is not None:
             verdict = _with(verdict, Operation(Verb.UPDATE_LIMITS, c.id, limits=limits))
         return verdict
+
+    def _may_freeze_yet(self) -> bool:
+        """A freeze of ours is under way, or its answer was lost: when it shows, it is no one
+        else's."""
+        failure = self.seen.failure
+        lost = failure is not None and failure.verb is Verb.FREEZE and not self.seen.fresh
+        return lost or self.seen.busy is Verb.FREEZE
 
     def _readiness(self, c: Container) -> Verdict:
         probe, readiness = self.seen.probe, self.spec.readiness
@@ -359,7 +403,7 @@ class _Row:
             return self._is(Phase.STARTING, Reason.RESUMING, "the container is started", start)
         recorded = self.stored.container
         if (
-            self._reason_is(Reason.RESTARTING)
+            self._reason_is(Reason.RESTARTING, *_TOLD_BY_FAILURES)
             and recorded is not None
             and recorded.finished_at == c.finished_at
         ):
@@ -412,19 +456,25 @@ class _Row:
         )
 
     def _pause(self, c: Container) -> Verdict:
+        # RUNNING is said of nothing that was not ready.
+        ready = self.spec.readiness is None or self.stored.phase is Phase.RUNNING
+        phase = Phase.RUNNING if ready else Phase.STARTING
         if self.spec.pause_method == "Freeze" and not self._marked(c):
             return self._is(
-                Phase.RUNNING,
+                phase,
                 Reason.PAUSING,
                 "the container is being frozen",
                 Operation(Verb.FREEZE, c.id),
             )
-        return self._stopping(c, Phase.RUNNING, Reason.PAUSING, "the container is being stopped")
+        return self._stopping(c, phase, Reason.PAUSING, "the container is being stopped")
 
     def _stopping(self, c: Container, phase: Phase, reason: Reason, message: str) -> Verdict:
         """Stop a run in two steps, never waiting inside an operation: signal, then kill."""
         pausing = self.stored.pausing if self._marked(c) else None
         if pausing is None:
+            if not self.seen.fresh or self.seen.busy is not None:
+                # Only one just seen running is marked, or an exit by itself would pass for ours.
+                return self._is(phase, reason, message, Operation(Verb.OBSERVE))
             pausing = Pausing(container_id=c.id, at=self.now)
         deadline = pausing.at + timedelta(seconds=c.stop_grace_seconds)
         operation = None
@@ -464,7 +514,7 @@ class _Row:
                 )
         failure = self.seen.failure
         if failure is None or failure.verb is not operation.verb:
-            return verdict
+            return self._as_told(verdict, operation) if failure is None else verdict
         waiting = failure.reason in (
             Reason.SECRET_NOT_FOUND,
             Reason.CONFIG_MAP_NOT_FOUND,
@@ -474,15 +524,30 @@ class _Row:
         phase = verdict.phase if waiting else Phase.ERROR
         if operation.verb is Verb.UPDATE_LIMITS:
             phase = verdict.phase  # it runs on with its old limits
-        if failure.reason is Reason.ENGINE_UNREACHABLE:
+        graver = operation.verb is Verb.UPDATE_LIMITS and verdict.reason is not Reason.READY
+        if _unspoken(failure) or graver:
             judged = _with(verdict, operation)
         else:
             judged = self._is(
                 phase, failure.reason, failure.message, operation, pausing=verdict.pausing
             )
         if self.now < failure.retry_at:
-            return _with(judged, None, look_again=failure.retry_at)
+            again = min(failure.retry_at, verdict.look_again or failure.retry_at)
+            return _with(judged, None, look_again=again)
         return judged
+
+    def _as_told(self, verdict: Verdict, operation: Operation) -> Verdict:
+        """The verdict of an attempt after a restart: what the last one met is told on."""
+        if not self._reason_is(*_TOLD_BY_FAILURES):
+            return verdict
+        if operation.verb is Verb.UPDATE_LIMITS:
+            told = verdict.reason is Reason.READY and self.stored.phase is Phase.RUNNING
+        else:
+            told = self.stored.phase in (Phase.ERROR, verdict.phase)
+        if not told:
+            return verdict
+        kept = self._kept(operation)
+        return replace(kept, look_again=verdict.look_again, pausing=verdict.pausing)
 
     def _is(
         self,
@@ -501,6 +566,11 @@ class _Row:
 
     def _kept(self, operation: Operation) -> Verdict:
         return _keep(self.sandbox, operation)
+
+
+def _unspoken(failure: Failure) -> bool:
+    """A lost answer is no news: the next attempt tells."""
+    return failure.reason is Reason.ENGINE_UNREACHABLE and failure.attempts < UNANSWERED_TOLD_AFTER
 
 
 def _with(
