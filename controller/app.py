@@ -17,7 +17,7 @@ from controller.engines.docker import DockerEngine
 from controller.enginewatch import EngineWatch
 from controller.entries import Entries
 from controller.handlers import Watch
-from controller.kube.api import ApiError, ApiUnreachable, Forbidden, KubeApi, NotFound, connect
+from controller.kube.api import ApiError, ApiUnreachable, Forbidden, KubeApi, NotServed, connect
 from controller.kube.events import EventPoster
 from controller.operations import Operations
 from controller.prober import Prober
@@ -82,14 +82,14 @@ async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> nam
             namespace = await api.get_namespace("kube-system")
             await api.list_sandboxes(settings.namespaces[0] if settings.namespaces else None)
             return names.Owner(namespace["metadata"]["uid"], settings.instance_name)
-        except ApiUnreachable as error:
-            refused_since = None
-            log.warning("the API server does not answer, trying again: %s", error)
-        except NotFound:
+        except NotServed:
             raise StartupError(
                 "the API server does not know Sandboxes: run "
                 "`sandbox-operator crds | kubectl apply -f -` first"
             ) from None
+        except ApiUnreachable as error:
+            refused_since = None
+            log.warning("the API server does not answer, trying again: %s", error)
         except Forbidden as error:
             # One that has just started refuses everybody until it has read its roles.
             refused_since = refused_since or loop.time()

@@ -6,6 +6,7 @@ Every setting is an option of `run` and an environment variable; settings.py has
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from controller import __version__
 from controller.settings import ENV_PREFIX, Settings
@@ -25,6 +25,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take [env: ...] for markup
 )
 
 
@@ -32,6 +33,7 @@ def _option(name: str) -> Parameter:
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
     shown = ",".join(default) if isinstance(default, list) else default
+    shown = json.dumps(shown) if isinstance(shown, dict) and shown else shown
     text = " ".join((field.description or "").split())
     option = typer.Option(
         f"--{name.replace('_', '-')}",
@@ -62,18 +64,15 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def read_settings(options: dict[str, str | None]) -> Settings:
     """Settings from the options that are set, over the environment. Ends the process with one
     clear message where a value is not valid."""
-    # The environment's parser reads each option too: JSON and lists have the same form in both.
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {k: text for k, text in options.items() if text is not None}
     try:
-        return Settings.from_texts(given)
-    except (ValidationError, SettingsError) as error:
+        return Settings(**given)
+    except ValidationError as error:
         raise typer.BadParameter(explain(error)) from None
 
 
-def explain(error: ValidationError | SettingsError) -> str:
-    """One line for each wrong setting: its name, its variable and what is wrong."""
-    if isinstance(error, SettingsError):
-        return str(error)
+def explain(error: ValidationError) -> str:
+    """What is wrong with each wrong setting, after its option and its variable."""
     lines = []
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"

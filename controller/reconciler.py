@@ -137,10 +137,12 @@ class Reconciler:
             return True
         try:
             written = await self._api.patch_status(meta.namespace, meta.name, meta.uid, changes)
-        except (NotFound, Conflict) as error:
-            # Conflict: the name is another object's now (the version is not compared).
-            log.debug("%s is gone: %s", meta.uid, error)
+        except NotFound:
             self.gone(entry.uid)
+            return False
+        except Conflict:
+            # The name is another object's now, or the API server gave up against other writers.
+            await self.refresh(entry)
             return False
         self._entries.update(written)
         self._announce(entry, before, decision.status)

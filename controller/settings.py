@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from controller.core import quantity
 from controller.core.rules import Rules
@@ -19,6 +19,10 @@ from controller.core.state import Limits
 ENV_PREFIX = "SANDBOX_OPERATOR_"
 
 Names = Annotated[list[str], NoDecode]
+Texts = Annotated[dict[str, list[str]], NoDecode]
+Numbers = Annotated[dict[str, list[int]], NoDecode]
+Host = Annotated[str, Field(pattern=r"^[^\s/@?#]+$", max_length=253)]
+# NoDecode: the validators below read the texts of variables and of options alike.
 
 
 class Settings(BaseSettings):
@@ -46,11 +50,11 @@ class Settings(BaseSettings):
     accepted_engine_ids: Names = []
     """IDs of former Docker engines, separated by commas, whose containers are given up. Without
     it, a Sandbox whose engine was exchanged waits for it (reason EngineChanged)."""
-    publish_address: str = "127.0.0.1"
-    """Address on the engine's host that ports are published on."""
-    url_host: str = "127.0.0.1"
+    publish_address: Host = "127.0.0.1"
+    """IP address on the engine's host that ports are published on."""
+    url_host: Host = "127.0.0.1"
     """Host in the URLs that clients see."""
-    probe_host: str = "127.0.0.1"
+    probe_host: Host = "127.0.0.1"
     """Host that the operator dials to probe readiness."""
     engine_concurrency: Annotated[int, Field(ge=1, le=128)] = 8
     """How many containers the engine creates or starts at once."""
@@ -68,12 +72,12 @@ class Settings(BaseSettings):
     """Memory limit of a Sandbox that has none. Empty: no limit."""
     default_pids: Annotated[int, Field(ge=0)] = 512
     """Limit of processes of a Sandbox that has none. 0: no limit."""
-    allowed_images: dict[str, list[str]] = {"*": ["*"]}
+    allowed_images: Texts = {"*": ["*"]}
     """Images allowed by namespace, or "*" for all: JSON of patterns, such as
     {"*": ["ghcr.io/openhands/*"]}. Default: any."""
-    allowed_runtimes: dict[str, list[str]] = {}
+    allowed_runtimes: Texts = {}
     """OCI runtimes that spec.security.runtime may name, by namespace: JSON. Default: none."""
-    allowed_host_ports: dict[str, list[int]] = {}
+    allowed_host_ports: Numbers = {}
     """Host ports that spec.ports[].hostPort may name, by namespace: JSON. Default: none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
@@ -85,6 +89,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [part for part in (p.strip() for p in value.split(",")) if part]
+        return value
+
+    @field_validator("allowed_images", "allowed_runtimes", "allowed_host_ports", mode="before")
+    @classmethod
+    def _read_json(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('should be JSON, such as {"*": []}') from None
+
+    @field_validator("publish_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        ipaddress.ip_address(value)  # its message says what an address is
         return value
 
     @field_validator("default_cpu")
@@ -100,19 +118,6 @@ class Settings(BaseSettings):
         if value:
             quantity.units(value)
         return value
-
-    @classmethod
-    def from_texts(cls, texts: Mapping[str, str]) -> Settings:
-        """Settings from texts by name, as variables of the environment would hold them, over
-        those of the environment. Raises ValidationError, SettingsError."""
-        values: dict[str, Any] = {}
-        for name, text in texts.items():
-            structured = name in ("allowed_images", "allowed_runtimes", "allowed_host_ports")
-            try:
-                values[name] = json.loads(text) if structured else text
-            except ValueError:
-                raise SettingsError(f"{name}: {text!r} is not JSON") from None
-        return cls(**values)
 
     def rules(self) -> Rules:
         """The part that the decision core reads."""

@@ -211,13 +211,13 @@ def _compose(
         _condition(sandbox, ConditionType.STALLED, stalled, reason, "", now),
     ]
     reachable = stored.condition(ConditionType.ENGINE_REACHABLE)
-    if seen.holdings is not None:
+    gone = wished is Wish.GONE
+    if seen.holdings is not None and not (gone and stored.phase is Phase.DELETING):
         reachable = _condition(
             sandbox, ConditionType.ENGINE_REACHABLE, True, Reason.ENGINE_REACHABLE, "", now
         )
     if reachable is not None:
         conditions.append(reachable)
-    gone = wished is Wish.GONE
     return SandboxStatus(
         phase=phase,
         sandbox_spec_id=_spec_id(sandbox),

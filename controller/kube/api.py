@@ -4,8 +4,9 @@
 tokens that expire and certificates, but leaves its models aside: JSON in, JSON out. Errors:
 
     ApiError
-     |- ApiUnreachable   no answer: try again
-     |- NotFound         404
+     |- ApiUnreachable   no answer, or none that counts: try again
+     |   +- NotServed    404 for the whole kind: its CRD is missing, or is being changed
+     |- NotFound         404 for this very object
      |- Conflict         409: another uid, a newer resourceVersion, or the name is taken
      +- Forbidden        403
 
@@ -19,7 +20,8 @@ import logging
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -48,6 +50,10 @@ class ApiError(Exception):
 
 
 class ApiUnreachable(ApiError):
+    pass
+
+
+class NotServed(ApiUnreachable):
     pass
 
 
@@ -80,6 +86,11 @@ async def connect(kubeconfig: str | None, context: str | None) -> ApiClient:
     # aiohttp's limit of 100 connections would queue a burst of deletions behind itself.
     configuration.connection_pool_maxsize = 64
     configuration.retries = 1
+    # aiohttp would read the environment's proxies and ~/.netrc anew, in a thread, for each call.
+    configuration.client_session_kwargs = {"trust_env": False}
+    server = urlsplit(configuration.host)
+    if configuration.proxy is None and not proxy_bypass(server.hostname or ""):
+        configuration.proxy = getproxies().get(server.scheme)
     return ApiClient(configuration)
 
 
@@ -202,9 +213,14 @@ def _error(method: str, path: str, status: int, raw: bytes | str | None) -> ApiE
     try:
         answer = json.loads(raw or b"{}")
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+        named = bool((answer.get("details") or {}).get("name"))
     except (ValueError, AttributeError):
-        reason, message = "", ""
+        reason, message, named = "", "", False
     kind: type[ApiError] = {404: NotFound, 409: Conflict, 403: Forbidden}.get(status, ApiError)
+    if status == 404 and not named:
+        # While a CRD changes, the API server knows none of its objects for a moment: taking that
+        # for "gone" would abandon them.
+        kind = NotServed
     if status >= 500 or status == 429:
         kind = ApiUnreachable
     return kind(f"{method} {path}: {status} {message or reason}"[:1024], status, reason)

@@ -7,6 +7,7 @@ UID is someone else's: never read, used or deleted.
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 from dataclasses import dataclass, field
 
@@ -105,18 +106,23 @@ async def store(api: KubeApi, meta: ObjectMeta, key: str) -> StoredKey:
 
 async def delete(api: KubeApi, meta: ObjectMeta, secret_uid: str | None) -> None:
     """Delete the generated Secret if it is there and ours. Raises ApiError."""
-    if secret_uid is None:
+    name = names.secret_name(meta.name)
+    if secret_uid is not None:
         try:
-            found = await find(api, meta)
-        except KeyRefused:
+            await api.delete_secret(meta.namespace, name, secret_uid)
+        except NotFound:
             return
-        if found is None:
+        except Conflict:
+            pass  # another of the same name; ours too, perhaps: it is looked at
+        else:
             return
-        secret_uid = found.uid
     try:
-        await api.delete_secret(meta.namespace, names.secret_name(meta.name), secret_uid)
-    except (NotFound, Conflict):
-        return  # gone, or another of the same name
+        found = await find(api, meta)
+    except KeyRefused:
+        return
+    if found is not None:
+        with contextlib.suppress(NotFound):
+            await api.delete_secret(meta.namespace, name, found.uid)
 
 
 def entry(secret: dict[str, object], key: str) -> str | None:

@@ -1,12 +1,24 @@
-"""A real API server with the CRDs of this checkout, one for all tests of a session."""
+"""A real API server with the CRDs of this checkout, one for all tests of a session; and another
+for the tests that run the operator, with what they watch.
 
-from collections.abc import Iterator
+A module that runs the operator may set SETTINGS, its settings by name.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
+from controller.core import names
 from dev.apiserver import ControlPlane
 from dev.binaries import ensure_binaries
-from dev.cluster import install_crds
+from dev.cluster import install_crds, remove_owned
+from dev.engine import ensure_engine
+from dev.images import ensure_busybox
+from tests.integration.boxes import Docker, World
+from tests.integration.operator import Operator, Plane
+
+LINES_SHOWN = 60
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +29,66 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     install_crds(control_plane.kubeconfig)
     yield control_plane
     control_plane.stop()
+
+
+@pytest.fixture(scope="session")
+async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    """Its Sandboxes are the operator's alone: `cluster` has others, which no operator may see."""
+    plane = Plane(tmp_path_factory.mktemp("plane"))
+    await plane.start()
+    yield plane
+    await plane.stop()
+    assert plane.audit.never_allowed() == set(), "the ClusterRole lacks a right"
+
+
+@pytest.fixture(scope="session")
+def docker(plane: Plane) -> Iterator[Docker]:
+    """The machine's engine; what the operators of this session made in it is gone afterwards."""
+    host = ensure_engine()
+    ensure_busybox(host)
+    docker = Docker(host)
+    yield docker
+    docker.close()
+    remove_owned(host, plane.uid)
+
+
+@pytest.fixture(scope="module")
+async def world(request: pytest.FixtureRequest, plane: Plane) -> AsyncIterator[World]:
+    """A namespace named after the test's module."""
+    name = request.module.__name__.rpartition(".")[2].removeprefix("test_").replace("_", "-")
+    async with World(plane, name) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+async def operator(
+    request: pytest.FixtureRequest, world: World, docker: Docker, tmp_path_factory: Any
+) -> AsyncIterator[Operator]:
+    """One that watches all namespaces; at the end its Sandboxes are deleted, and nothing is left
+    of them."""
+    settings = {"instance_name": world.namespace, "docker_host": docker.host}
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    operator = Operator(world.plane, log, **settings | getattr(request.module, "SETTINGS", {}))
+    operator.start()
+    try:
+        yield operator
+        operator.start()
+        await world.clear()
+    finally:
+        await operator.stop()
+    owned = f"{names.OWNER_LABEL}={operator.owner.label}"
+    assert await docker.labelled(owned) == []
+    assert "internal error" not in operator.words()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """A failed test shows the end of its operators' logs."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, Operator):
+                lines = value.words().splitlines()[-LINES_SHOWN:]
+                tail = "\n".join(line[:300] for line in lines)
+                report.sections.append((f"log of {name}", tail))

@@ -62,6 +62,7 @@ class FakeApi:
         self.down = False
         self.changed = asyncio.Event()
         self._failures: dict[str, list[Exception]] = {}
+        self._lost: list[str] = []
         self._now = now
         self._version = 0
 
@@ -119,6 +120,10 @@ class FakeApi:
         """The next call of `method` raises `error` and has no effect."""
         self._failures.setdefault(method, []).append(error)
 
+    def lose_answer_next(self, method: str) -> None:
+        """The next call of `method` takes effect, and its caller gets ApiUnreachable."""
+        self._lost.append(method)
+
     # KubeApi
 
     async def list_sandboxes(self, namespace: str | None = None) -> list[Obj]:
@@ -143,6 +148,7 @@ class FakeApi:
         self._store(obj, {"metadata": changes})
         if "deletionTimestamp" in meta and not meta.get("finalizers"):
             self._remove(obj)
+        self._answer("patch_metadata")
         return copy.deepcopy(obj)
 
     async def patch_status(
@@ -154,6 +160,7 @@ class FakeApi:
             raise Conflict("uid mismatch", 409, "Conflict")
         self.writes.append("status")
         self._store(obj, {"status": changes})
+        self._answer("patch_status")
         return copy.deepcopy(obj)
 
     async def get_secret(self, namespace: str, name: str) -> Obj:
@@ -168,7 +175,9 @@ class FakeApi:
         if (namespace, name) in self.secrets:
             raise Conflict("already exists", 409, "AlreadyExists")
         self.writes.append("create secret")
-        return self.put_secret(name, secret["data"], secret["metadata"]["labels"], namespace)
+        made = self.put_secret(name, secret["data"], secret["metadata"]["labels"], namespace)
+        self._answer("create_secret")
+        return made
 
     def put_secret(
         self,
@@ -190,6 +199,7 @@ class FakeApi:
         self.writes.append("delete secret")
         del self.secrets[namespace, name]
         self.changed.set()
+        self._answer("delete_secret")
 
     async def get_config_map(self, namespace: str, name: str) -> Obj:
         await self._turn("get_config_map")
@@ -215,6 +225,11 @@ class FakeApi:
             raise ApiUnreachable(f"{method}: no answer")
         if self._failures.get(method):
             raise self._failures[method].pop(0)
+
+    def _answer(self, method: str) -> None:
+        if method in self._lost:
+            self._lost.remove(method)
+            raise ApiUnreachable(f"{method}: the answer was lost")
 
     def _store(self, obj: Obj, changes: Mapping[str, Any]) -> None:
         before = copy.deepcopy(obj)

@@ -105,7 +105,7 @@ async def test_deletion_waits_for_no_other_backoff_than_its_own(verb: Verb, kept
 
 async def test_deletion_is_urgent_until_the_status_says_so() -> None:
     entries = Entries()
-    gone = {"deletionTimestamp": NOW.isoformat(), "finalizers": [names.FINALIZER]}
+    gone: dict[str, Any] = {"deletionTimestamp": NOW.isoformat(), "finalizers": [names.FINALIZER]}
     found = entries.update(obj(1, finalizers=[names.FINALIZER]))
     assert found is not None
     assert not found.unmarked

@@ -504,8 +504,10 @@ async def test_an_api_server_that_fails_is_tried_again(operator: Operator) -> No
     await operator.until(lambda: operator.told()[0] == "RUNNING")
 
 
-async def test_a_conflict_is_read_again_and_goes_on(operator: Operator) -> None:
-    operator.api.fail_next("patch_metadata", Conflict("modified", 409))
+@pytest.mark.parametrize("write", ["patch_metadata", "patch_status"])
+async def test_a_conflict_is_read_again_and_goes_on(operator: Operator, write: str) -> None:
+    """The API server gives a conflict too where five attempts of its own met other writers."""
+    operator.api.fail_next(write, Conflict("modified", 409))
     operator.api.create()
     await operator.settle()
     assert operator.told() == ("RUNNING", "Ready")

@@ -1,0 +1,160 @@
+"""The API's calls on the wire, against a server that only records and answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from controller.core import names
+from controller.kube.api import (
+    ApiError,
+    ApiUnreachable,
+    Conflict,
+    Forbidden,
+    KubeApi,
+    NotFound,
+    NotServed,
+)
+
+PATH = f"/apis/{names.GROUP}/{names.VERSION}/namespaces/team/sandboxes/a"
+
+
+class Server:
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, Any, str]] = []
+        self.queries: list[dict[str, str]] = []
+        self.status = 200
+        self.answers: list[Any] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        text = await request.text()
+        content = request.headers.get("Content-Type", "")
+        body = json.loads(text) if text else None
+        self.requests.append((request.method, request.path, body, content))
+        self.queries.append(dict(request.query))
+        answer = self.answers.pop(0) if self.answers else {"metadata": {}}
+        return web.Response(
+            status=self.status,
+            text=answer if isinstance(answer, str) else json.dumps(answer),
+            content_type="application/json",
+        )
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[KubeApi]:
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", server.answer)
+    async with TestServer(application) as running:
+        configuration = Configuration()
+        configuration.host = str(running.make_url("")).rstrip("/")
+        configuration.retries = 1
+        api = KubeApi(ApiClient(configuration))
+        yield api
+        await api.close()
+
+
+async def test_a_list_follows_its_pages(server: Server, api: KubeApi) -> None:
+    server.answers = [
+        {"metadata": {"continue": "next/1"}, "items": [{"a": 1}]},
+        {"metadata": {}, "items": [{"a": 2}]},
+    ]
+    assert await api.list_sandboxes("team") == [{"a": 1}, {"a": 2}]
+    assert server.queries[1]["continue"] == "next/1"
+    assert "resourceVersion" not in server.queries[0], "0 would be answered from a cache"
+
+
+async def test_changes_of_metadata_carry_uid_and_version(server: Server, api: KubeApi) -> None:
+    await api.patch_metadata("team", "a", "u1", "7", {"finalizers": ["f"]})
+    method, path, body, content = server.requests[0]
+    assert (method, path, content) == ("PATCH", PATH, "application/merge-patch+json")
+    assert body == {"metadata": {"uid": "u1", "resourceVersion": "7", "finalizers": ["f"]}}
+    assert server.queries[0] == {"fieldManager": names.FIELD_MANAGER}
+
+
+async def test_the_status_carries_the_uid_and_goes_to_the_subresource(
+    server: Server, api: KubeApi
+) -> None:
+    await api.patch_status("team", "a", "u1", {"phase": "RUNNING"})
+    method, path, body, _ = server.requests[0]
+    assert (method, path) == ("PATCH", f"{PATH}/status")
+    assert body == {"metadata": {"uid": "u1"}, "status": {"phase": "RUNNING"}}
+
+
+async def test_a_secret_is_deleted_by_its_uid(server: Server, api: KubeApi) -> None:
+    await api.delete_secret("team", "s", "u2")
+    method, path, body, _ = server.requests[0]
+    assert (method, path) == ("DELETE", "/api/v1/namespaces/team/secrets/s")
+    assert body == {"preconditions": {"uid": "u2"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, NotFound),
+        (409, Conflict),
+        (403, Forbidden),
+        (429, ApiUnreachable),
+        (500, ApiUnreachable),
+        (503, ApiUnreachable),
+        (422, ApiError),
+    ],
+)
+async def test_errors(server: Server, api: KubeApi, status: int, kind: type[ApiError]) -> None:
+    server.status = status
+    answer = {"reason": "Because", "message": "of this", "details": {"name": "a"}}
+    server.answers = [answer] * 5
+    with pytest.raises(ApiError) as error:
+        await api.get_sandbox("team", "a")
+    assert type(error.value) is kind
+    assert error.value.status == status
+    assert "of this" in str(error.value)
+
+
+async def test_a_kind_that_is_not_served_is_no_missing_object(server: Server, api: KubeApi) -> None:
+    """As while its CRD is being changed: nothing is gone."""
+    server.status = 404
+    server.answers = [{"reason": "NotFound", "message": "no such resource", "details": {}}] * 5
+    with pytest.raises(NotServed):
+        await api.get_sandbox("team", "a")
+
+
+async def test_an_answer_that_is_no_json_is_an_error_too(server: Server, api: KubeApi) -> None:
+    server.status = 502
+    server.answers = ["<html>"] * 5
+    with pytest.raises(ApiUnreachable):
+        await api.get_sandbox("team", "a")
+
+
+async def test_an_error_never_holds_what_was_sent(server: Server, api: KubeApi) -> None:
+    server.status = 400
+    server.answers = [{"message": "bad"}]
+    with pytest.raises(ApiError) as error:
+        await api.create_secret("team", {"data": {"k": "hush"}})
+    assert "hush" not in str(error.value)
+
+
+async def test_no_answer_is_unreachable() -> None:
+    configuration = Configuration()
+    configuration.host = "http://127.0.0.1:1"
+    configuration.retries = 1
+    api = KubeApi(ApiClient(configuration))
+    with pytest.raises(ApiUnreachable):
+        await api.get_namespace("kube-system")
+    await api.close()
+
+
+async def test_names_cannot_leave_their_place_in_the_path(server: Server, api: KubeApi) -> None:
+    await api.get_sandbox("team", "../b?x=1")
+    assert server.queries[0] == {}
