@@ -20,7 +20,7 @@ from typing import Any
 
 from controller.core.state import EngineView, Holdings, Verb
 from controller.core.verdict import Operation
-from controller.engines.base import Engine, EngineError, EngineEvent
+from controller.engines.base import Engine, EngineError, EngineEvent, EngineUnreachable
 from controller.entries import Entries
 from controller.kube.api import ApiError, KubeApi
 from controller.operations import clean
@@ -29,7 +29,9 @@ from controller.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT_SECONDS = 5.0
+_HEARTBEAT_SECONDS = 3.0
+_HEARTBEAT_TIMEOUT_SECONDS = 7.0
+"""With the seconds above: an engine that hangs is noticed within the 10 s of invariant 4."""
 _RECONNECT_SECONDS = 0.5
 _THOROUGH_ROUNDS = 5
 """In so many resyncs each generated Secret is looked for once, and each container inspected."""
@@ -62,6 +64,8 @@ class EngineWatch:
         self._now = now
         self._suspects: set[str] = set()
         self._round = 0
+        self._answered = now()
+        """When the engine answered last: an outage counts from there."""
 
     async def follow(self) -> None:
         """Follow the engine's events for ever, over its outages."""
@@ -74,6 +78,7 @@ class EngineWatch:
 
     async def _follow_once(self) -> None:
         info = await self._engine.identify()
+        self._answered = self._now()
         async with contextlib.aclosing(self._engine.events()) as events:
             reading = asyncio.create_task(_next(events))
             beat = asyncio.create_task(self._heartbeat(info.id))
@@ -95,7 +100,11 @@ class EngineWatch:
         """Ends with EngineError when the engine stops answering; returns when it is another."""
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
-            info = await self._engine.identify()
+            try:
+                info = await asyncio.wait_for(self._engine.identify(), _HEARTBEAT_TIMEOUT_SECONDS)
+            except TimeoutError:
+                raise EngineUnreachable("it has stopped answering") from None
+            self._answered = self._now()
             if info.id != id_:
                 return
 
@@ -119,7 +128,7 @@ class EngineWatch:
         if view.unreachable_since is not None:
             return
         log.warning("the engine does not answer: %s", why)
-        self._engines.view = replace(view, unreachable_since=self._now())
+        self._engines.view = replace(view, unreachable_since=self._answered)
         for entry in self._entries:
             self._queue.add(entry.uid)
 

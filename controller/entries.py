@@ -36,6 +36,8 @@ class InFlight:
 
     verb: Verb
     task: asyncio.Task[None] | None = None
+    container_id: str | None = None
+    """The container it works on."""
     cancelled: bool = False
     pulling: bool = False
     pull: asyncio.Task[None] | None = None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller.core import names
 from controller.core.reasons import Reason
 from controller.core.resources import SandboxSpec
 from controller.core.rules import Rules
-from controller.core.state import Failure, Verb
+from controller.core.state import Failure, Holdings, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import (
     ContainerSpec,
@@ -70,7 +71,7 @@ class Operations:
         """Begin an operation. The entry must have none in flight."""
         if entry.in_flight is not None:
             raise RuntimeError(f"an operation is in flight for {entry.uid}")
-        flight = InFlight(operation.verb)
+        flight = InFlight(operation.verb, container_id=operation.container_id)
         entry.in_flight = flight
         flight.task = asyncio.create_task(self._run(entry, flight, operation))
         self._tasks.add(flight.task)
@@ -105,7 +106,7 @@ class Operations:
                 # Signals are told by the event that follows; all else is looked at here and now.
                 if verb is not Verb.SIGNAL_STOP:
                     entry.affected_at = began = loop.time()
-                    entry.observe(await self._engine.find(entry.uid), began)
+                    entry.observe(await self._look(entry, flight), began)
         except EngineUnreachable as error:
             # The outcome is unknown: look before anything else is done.
             entry.affected_at = loop.time()
@@ -127,6 +128,28 @@ class Operations:
             if any(not implied(event, entry.holdings) for event in flight.events):
                 entry.look = True
             self._queue.add(entry.uid)
+
+    async def _look(self, entry: Entry, flight: InFlight) -> Holdings:
+        """What the engine holds now. A listing where it decides a deletion or something is gone;
+        else the container is all that can have changed, and looking at it alone is cheaper."""
+        before, spec = entry.holdings, entry.subject.spec
+        if flight.container_id is None and before is not None and before.container is not None:
+            flight.container_id = before.container.id
+        if flight.container_id is None or entry.deleting_since is not None or spec is None:
+            return await self._engine.find(entry.uid)
+        container = await self._engine.inspect(flight.container_id)
+        if container is None:
+            return await self._engine.find(entry.uid)
+        if before is not None and before.container is not None:
+            return replace(before, container=container)
+        volumes = {names.volume_name(entry.uid, v.name): v.retained for v in spec.volumes}
+        return Holdings(
+            container=container,
+            volumes=tuple(sorted(name for name, kept in volumes.items() if not kept)),
+            retained=tuple(sorted(name for name, kept in volumes.items() if kept)),
+            namespace=entry.subject.metadata.namespace,
+            name=entry.subject.metadata.name,
+        )
 
     def _succeeded(self, entry: Entry, verb: Verb) -> None:
         failure = entry.failure
@@ -203,7 +226,7 @@ class Operations:
         )
         if spec.image_pull_policy == "Always":
             await self._pull(entry, flight, spec.image)
-        container_id = await self._create(entry, flight, spec, wanted)
+        container_id = flight.container_id = await self._create(entry, flight, spec, wanted)
         entry.key = None
         if environment.key is not None:
             entry.key_hash = names.key_hash(environment.key)
@@ -284,7 +307,7 @@ def container_spec(
                 v.name,
                 v.mount_path,
                 v.read_only,
-                v.managed is not None and v.managed.reclaim_policy == "Retain",
+                v.retained,
             )
             for v in spec.volumes
         ),

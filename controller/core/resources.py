@@ -309,6 +309,11 @@ class Volume(Model):
             raise ValueError("has no source that this operator knows: set managed")
         return self
 
+    @property
+    def retained(self) -> bool:
+        """It outlives the Sandbox."""
+        return self.managed is not None and self.managed.reclaim_policy == "Retain"
+
 
 class Security(Model):
     """Isolation of the container. Without any of it: no new privileges, capabilities dropped."""

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from controller.core.names import Owner
 from controller.core.reasons import Reason
-from controller.core.state import Holdings, Limits
+from controller.core.state import Container, Holdings, Limits
 
 
 class EngineError(Exception):
@@ -123,6 +123,10 @@ class Engine(Protocol):
 
     async def find(self, uid: str) -> Holdings:
         """A fresh listing of everything of one UID (empty Holdings where nothing is)."""
+
+    async def inspect(self, container_id: str) -> Container | None:
+        """One container as it is now; None where it is gone. Cheaper than `find`, and says
+        nothing of volumes."""
 
     async def create(self, spec: ContainerSpec) -> str:
         """Create the container, not started, its volumes and, if need be, the shared network.

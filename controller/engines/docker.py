@@ -136,6 +136,14 @@ class DockerEngine:
 
         return await self._call(self._reads, find)
 
+    async def inspect(self, container_id: str) -> Container | None:
+        def inspect(client: Any) -> Container | None:
+            with _tolerating(404):
+                return words.container(client.inspect_container(container_id))
+            return None
+
+        return await self._call(self._reads, inspect)
+
     async def environment(self, container_id: str) -> Mapping[str, str]:
         details = await self._call(self._reads, lambda c: c.inspect_container(container_id))
         pairs = (entry.partition("=") for entry in details["Config"].get("Env") or ())

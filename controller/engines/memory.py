@@ -275,6 +275,11 @@ class MemoryEngine:
         async with self.host.serve("find"):
             return self._holdings(uid)
 
+    async def inspect(self, container_id: str) -> Container | None:
+        async with self.host.serve("inspect"):
+            held = self.host.containers.get(container_id)
+            return held.container if held is not None and held.owner == self.owner.label else None
+
     async def create(self, spec: ContainerSpec) -> str:
         async with self.host.serve("create"):
             name = names.container_name(spec.uid)

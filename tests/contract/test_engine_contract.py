@@ -62,6 +62,13 @@ class TestCreate:
         assert (found.spec_hash, found.stop_grace_seconds) == ("v1-abc", 3)
         assert found.limits == SMALL
 
+    async def test_inspecting_tells_the_same_and_nothing_of_what_is_gone(self, lab: Lab) -> None:
+        spec = lab.spec(limits=SMALL)
+        container_id = await lab.engine.create(spec)
+        assert await lab.engine.inspect(container_id) == await lab.container(spec.uid)
+        await lab.engine.remove(container_id)
+        assert await lab.engine.inspect(container_id) is None
+
     async def test_without_limits_none_are_reported(self, lab: Lab) -> None:
         spec = lab.spec()
         await lab.engine.create(spec)

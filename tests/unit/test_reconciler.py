@@ -6,23 +6,19 @@ The rows of the table are tests/unit/core's matter; here they are walked through
 from __future__ import annotations
 
 import asyncio
-import logging
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from typing import Any
 
 import pytest
 
 from controller.core import names
-from controller.core.reasons import Reason
 from controller.core.rules import Rules
 from controller.core.state import Run
-from controller.engines.base import EngineRefused
 from controller.engines.memory import Exit
 from controller.kube.api import ApiUnreachable, Conflict
 from controller.reconciler import merge_patch
-from tests.unit.fakes import IMAGE, NAMESPACE, Operator
+from tests.unit.fakes import IMAGE, Operator
 
-SECRET = (NAMESPACE, "a-session-key")
 PAUSED: dict[str, Any] = {"operatingMode": "Paused"}
 RUNNING: dict[str, Any] = {"operatingMode": "Running"}
 
@@ -334,167 +330,6 @@ async def test_what_the_settings_forbid_is_not_made() -> None:
     await operator.kill()
 
 
-# Deletion
-
-
-async def state(operator: Operator, what: str) -> None:
-    """Bring a Sandbox into one of the states that it can be deleted in."""
-    if what == "pulling":
-        operator.host.gate("pull")
-        operator.host.registry.add("far")
-    if what == "creating":
-        operator.host.gate("create")
-    spec: dict[str, Any] = {"image": "far"} if what in ("pulling", "no image") else {}
-    if what == "broken":
-        spec = {"image": ""}
-    operator.api.create(restartPolicy="Never", onMissing="Report", **spec)
-    await operator.settle()
-    match what:
-        case "frozen":
-            operator.api.change(**PAUSED)
-        case "stopped":
-            operator.api.change(**PAUSED, pauseMethod="Stop")
-        case "exited":
-            operator.host.external_kill(operator.uid())
-        case "missing":
-            operator.host.external_remove(operator.uid())
-    await operator.settle()
-
-
-STATES = [
-    "running",
-    "frozen",
-    "stopped",
-    "exited",
-    "missing",
-    "pulling",
-    "creating",
-    "no image",
-    "broken",
-]
-
-
-@pytest.mark.parametrize("what", STATES)
-async def test_deletion_in_every_state_leaves_nothing(operator: Operator, what: str) -> None:
-    await state(operator, what)
-    operator.api.writes.clear()
-    operator.api.delete()
-    await operator.settle()
-    if operator.exists():  # a create that cannot be called back
-        assert operator.told() == ("DELETING", "Deleting")
-        for gate in operator.host.gates.values():
-            gate.set()
-        await operator.settle()
-    assert not operator.exists()
-    assert (operator.containers, operator.host.volumes, operator.api.secrets) == (0, {}, {})
-    assert operator.api.writes[0] == "status"
-    assert len(operator.api.writes) <= 3
-    assert len(operator.entries) == 0
-
-
-@pytest.mark.parametrize("what", STATES)
-async def test_a_restart_in_the_middle_of_it(operator: Operator, what: str) -> None:
-    await state(operator, what)
-    operator.api.delete()
-    await operator.restart()
-    operator.host.gates.clear()
-    await operator.settle()
-    assert not operator.exists()
-    assert (operator.containers, operator.host.volumes, operator.api.secrets) == (0, {}, {})
-
-
-async def test_deleting_shows_before_anything_is_done(operator: Operator) -> None:
-    await up(operator)
-    for verb in ("signal_stop", "find"):
-        operator.host.gate(verb)
-    operator.api.delete()
-    await operator.settle()
-    assert operator.told() == ("DELETING", "Deleting")
-    assert operator.api.writes == ["status", "delete secret"]
-    status = operator.api.get()["status"]
-    assert "sessionApiKeySecretRef" not in status
-
-
-async def test_one_that_ignores_the_signal_is_removed_after_its_grace(operator: Operator) -> None:
-    operator.host.heeds_sigterm = lambda spec: False
-    await up(operator, terminationGracePeriodSeconds=30)
-    operator.api.delete()
-    await operator.settle()
-    await operator.advance(29)
-    assert operator.exists()
-    assert operator.host.calls.count("signal_stop") == 1
-    await operator.advance(3)
-    assert not operator.exists()
-
-
-async def test_a_retained_volume_outlives_the_sandbox(operator: Operator) -> None:
-    volumes = [
-        {"name": "keep", "mountPath": "/keep", "managed": {"reclaimPolicy": "Retain"}},
-        {"name": "drop", "mountPath": "/drop", "managed": {}},
-    ]
-    await up(operator, volumes=volumes)
-    uid = operator.uid()
-    operator.api.delete()
-    await operator.settle()
-    assert not operator.exists()
-    assert set(operator.host.volumes) == {names.volume_name(uid, "keep")}
-
-
-async def test_cleanup_that_fails_is_told_and_tried_again_with_a_capped_backoff(
-    operator: Operator,
-) -> None:
-    await up(operator)
-    for _ in range(20):
-        operator.host.fail_next("remove", EngineRefused(Reason.ENGINE_REFUSED, "it is busy"))
-    operator.api.delete()
-    await operator.settle()
-    assert operator.told() == ("DELETING", "CleanupFailed")
-    writes = len(operator.api.writes)
-    for _ in range(18):
-        await operator.advance(30.1)
-    assert operator.host.calls.count("remove") == 19
-    assert len(operator.api.writes) == writes
-    await operator.advance(31)
-    await operator.advance(31)
-    assert not operator.exists()
-
-
-async def test_a_lost_answer_is_looked_up(operator: Operator) -> None:
-    operator.host.lose_answer_next("create")
-    operator.api.create()
-    await operator.settle()
-    await operator.advance(1)
-    assert operator.told() == ("RUNNING", "Ready")
-    assert operator.containers == 1
-    operator.host.lose_answer_next("remove")
-    operator.api.delete()
-    await operator.settle()
-    await operator.advance(1)
-    assert not operator.exists()
-
-
-async def test_the_same_name_again_is_another_sandbox(operator: Operator) -> None:
-    operator.host.heeds_sigterm = lambda spec: False
-    await up(operator)
-    old, key = operator.uid(), operator.key()
-    operator.api.delete()
-    await operator.advance(60)
-    operator.api.create()
-    await operator.settle()
-    assert operator.told() == ("RUNNING", "Ready")
-    assert operator.uid() != old
-    assert operator.key() != key
-    assert operator.containers == 1
-
-
-async def test_an_object_that_vanished_unseen_is_swept(operator: Operator) -> None:
-    await up(operator)
-    operator.api.lose()
-    for _ in range(2):
-        await operator.resync()
-    assert (len(operator.entries), operator.containers) == (0, 0)
-
-
 # The API server
 
 
@@ -540,109 +375,6 @@ async def test_late_echoes_change_nothing(operator: Operator) -> None:
     operator._take("MODIFIED", old)
     await operator.settle()
     assert len(operator.entries) == 0
-
-
-# The session key
-
-
-async def test_a_secret_that_is_not_ours_is_neither_read_nor_touched(operator: Operator) -> None:
-    taken = operator.api.put_secret(SECRET[1], {"session-api-key": "bWluZQ=="})
-    operator.api.create()
-    await operator.settle()
-    assert operator.told() == ("ERROR", "SecretNameTaken")
-    assert operator.containers == 0
-    operator.api.writes.clear()
-    await operator.restart()
-    assert operator.api.writes == []
-    operator.api.delete()
-    await operator.settle()
-    assert operator.api.secrets == {SECRET: taken}
-
-
-async def test_a_name_that_becomes_free_is_taken(operator: Operator) -> None:
-    operator.api.put_secret(SECRET[1], {})
-    operator.api.create()
-    await operator.settle()
-    del operator.api.secrets[SECRET]
-    await operator.advance(3)
-    assert operator.told() == ("RUNNING", "Ready")
-
-
-async def test_a_secret_that_vanished_is_written_again_with_the_same_key(
-    operator: Operator,
-) -> None:
-    await up(operator)
-    key = operator.key()
-    del operator.api.secrets[SECRET]
-    for _ in range(6):
-        await operator.resync()
-    assert operator.key() == key
-    assert operator.api.writes == ["create secret"]
-
-
-async def test_a_secret_that_was_emptied_is_told(operator: Operator) -> None:
-    await up(operator)
-    operator.api.secrets[SECRET]["data"] = {}
-    for _ in range(6):
-        await operator.resync()
-    assert operator.told() == ("ERROR", "SecretNotFound")
-    del operator.api.secrets[SECRET]
-    await operator.advance(3)
-    assert operator.told() == ("RUNNING", "Ready")
-    assert environment(operator)["OH_SESSION_API_KEYS_0"] == b64decode(operator.key()).decode()
-
-
-async def test_in_a_terminating_namespace_nothing_is_created(operator: Operator) -> None:
-    operator.api.terminating.add(NAMESPACE)
-    operator.api.create("a")
-    operator.api.create("b", sessionKey={"mode": "None"})
-    await operator.settle()
-    assert operator.told("a")[1] == operator.told("b")[1] == "NamespaceTerminating"
-    assert (operator.containers, operator.api.secrets) == (0, {})
-    operator.api.delete("a")
-    operator.api.delete("b")
-    await operator.settle()
-    assert operator.api.sandboxes == {}
-
-
-async def test_a_users_key_is_waited_for_and_labelled(operator: Operator) -> None:
-    ref = {"mode": "SecretRef", "secretRef": {"name": "mine", "key": "k"}}
-    operator.api.create(sessionKey=ref)
-    await operator.settle()
-    assert operator.told() == ("STARTING", "SecretNotFound")
-    operator.api.put_secret("mine", {"k": b64encode(b"short").decode()})
-    await operator.advance(31)
-    assert operator.told() == ("ERROR", "SessionKeyTooShort")
-    key = "k" * 32
-    operator.api.put_secret("mine", {"k": b64encode(key.encode()).decode()})
-    await operator.advance(31)
-    assert operator.told() == ("RUNNING", "Ready")
-    assert operator.api.get()["metadata"]["labels"][names.KEY_HASH_LABEL] == names.key_hash(key)
-    operator.api.delete()
-    await operator.settle()
-    assert (NAMESPACE, "mine") in operator.api.secrets
-
-
-async def test_no_secret_is_ever_logged(
-    operator: Operator, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    operator.api.put_secret("token", {"t": b64encode(b"hush-hush").decode()})
-    env = [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}]
-    operator.host.fail_next("start", EngineRefused(Reason.START_FAILED, "no"))
-    operator.host.lose_answer_next("create")
-    operator.api.create(env=env)
-    await operator.settle()
-    for _ in range(3):
-        await operator.advance(31)
-    assert operator.told() == ("RUNNING", "Ready")
-    spec = operator.host.of(operator.uid()).spec
-    key = b64decode(operator.key()).decode()
-    assert spec.env == {"T": "hush-hush", "OH_SESSION_API_KEYS_0": key}
-    shown = caplog.text + repr(operator.entry()) + repr(spec)
-    shown += "".join(map(str, operator.api.events)) + str(operator.api.get())
-    assert key not in shown
-    assert "hush-hush" not in shown
 
 
 # Faults of one do not hold the others

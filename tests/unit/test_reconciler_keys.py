@@ -1,0 +1,116 @@
+"""The session key on its way: made, stored, handed over, written again, and never told."""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64decode, b64encode
+
+import pytest
+
+from controller.core import names
+from controller.core.reasons import Reason
+from controller.engines.base import EngineRefused
+from tests.unit.fakes import NAMESPACE, Operator
+from tests.unit.test_reconciler import environment, up
+
+SECRET = (NAMESPACE, "a-session-key")
+
+
+async def test_a_secret_that_is_not_ours_is_neither_read_nor_touched(operator: Operator) -> None:
+    taken = operator.api.put_secret(SECRET[1], {"session-api-key": "bWluZQ=="})
+    operator.api.create()
+    await operator.settle()
+    assert operator.told() == ("ERROR", "SecretNameTaken")
+    assert operator.containers == 0
+    operator.api.writes.clear()
+    await operator.restart()
+    assert operator.api.writes == []
+    operator.api.delete()
+    await operator.settle()
+    assert operator.api.secrets == {SECRET: taken}
+
+
+async def test_a_name_that_becomes_free_is_taken(operator: Operator) -> None:
+    operator.api.put_secret(SECRET[1], {})
+    operator.api.create()
+    await operator.settle()
+    del operator.api.secrets[SECRET]
+    await operator.advance(3)
+    assert operator.told() == ("RUNNING", "Ready")
+
+
+async def test_a_secret_that_vanished_is_written_again_with_the_same_key(
+    operator: Operator,
+) -> None:
+    await up(operator)
+    key = operator.key()
+    del operator.api.secrets[SECRET]
+    for _ in range(6):
+        await operator.resync()
+    assert operator.key() == key
+    assert operator.api.writes == ["create secret"]
+
+
+async def test_a_secret_that_was_emptied_is_told(operator: Operator) -> None:
+    await up(operator)
+    operator.api.secrets[SECRET]["data"] = {}
+    for _ in range(6):
+        await operator.resync()
+    assert operator.told() == ("ERROR", "SecretNotFound")
+    del operator.api.secrets[SECRET]
+    await operator.advance(3)
+    assert operator.told() == ("RUNNING", "Ready")
+    assert environment(operator)["OH_SESSION_API_KEYS_0"] == b64decode(operator.key()).decode()
+
+
+async def test_in_a_terminating_namespace_nothing_is_created(operator: Operator) -> None:
+    operator.api.terminating.add(NAMESPACE)
+    operator.api.create("a")
+    operator.api.create("b", sessionKey={"mode": "None"})
+    await operator.settle()
+    assert operator.told("a")[1] == operator.told("b")[1] == "NamespaceTerminating"
+    assert (operator.containers, operator.api.secrets) == (0, {})
+    operator.api.delete("a")
+    operator.api.delete("b")
+    await operator.settle()
+    assert operator.api.sandboxes == {}
+
+
+async def test_a_users_key_is_waited_for_and_labelled(operator: Operator) -> None:
+    ref = {"mode": "SecretRef", "secretRef": {"name": "mine", "key": "k"}}
+    operator.api.create(sessionKey=ref)
+    await operator.settle()
+    assert operator.told() == ("STARTING", "SecretNotFound")
+    operator.api.put_secret("mine", {"k": b64encode(b"short").decode()})
+    await operator.advance(31)
+    assert operator.told() == ("ERROR", "SessionKeyTooShort")
+    key = "k" * 32
+    operator.api.put_secret("mine", {"k": b64encode(key.encode()).decode()})
+    await operator.advance(31)
+    assert operator.told() == ("RUNNING", "Ready")
+    assert operator.api.get()["metadata"]["labels"][names.KEY_HASH_LABEL] == names.key_hash(key)
+    operator.api.delete()
+    await operator.settle()
+    assert (NAMESPACE, "mine") in operator.api.secrets
+
+
+async def test_no_secret_is_ever_logged(
+    operator: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    operator.api.put_secret("token", {"t": b64encode(b"hush-hush").decode()})
+    env = [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "token", "key": "t"}}}]
+    operator.host.fail_next("start", EngineRefused(Reason.START_FAILED, "no"))
+    operator.host.lose_answer_next("create")
+    operator.api.create(env=env)
+    await operator.settle()
+    for _ in range(3):
+        await operator.advance(31)
+    assert operator.told() == ("RUNNING", "Ready")
+    spec = operator.host.of(operator.uid()).spec
+    key = b64decode(operator.key()).decode()
+    assert spec.env == {"T": "hush-hush", "OH_SESSION_API_KEYS_0": key}
+    shown = caplog.text + repr(operator.entry()) + repr(spec)
+    shown += "".join(map(str, operator.api.events)) + str(operator.api.get())
+    assert key not in shown
+    assert "hush-hush" not in shown
