@@ -154,6 +154,7 @@ async def serve(settings: Settings, api: KubeApi, engine: Engine, stop: asyncio.
     # Workers before kopf: on exit it cancels every task that was created after it began.
     tasks = [_task(reconciler.work(), f"worker-{i}") for i in range(settings.api_concurrency)]
     tasks.append(_task(events.run(), "events"))
+    tasks.append(_task(reconciler.delete_bereaved_secrets(), "secrets"))
     tasks.append(_task(enginewatch.follow(), "engine-events"))
     tasks.append(_task(enginewatch.resync(), "resync"))
     stopping = _task(stop.wait(), "stop")

@@ -22,7 +22,7 @@ from controller.core.state import EngineView, Failure, SecretState, Verb
 from controller.core.verdict import Operation
 from controller.entries import Entries, Entry
 from controller.kube import session_keys
-from controller.kube.api import ApiError, Conflict, KubeApi, NotFound
+from controller.kube.api import ApiError, ApiUnreachable, Conflict, Invalid, KubeApi, NotFound
 from controller.kube.environment import session_key_of_user
 from controller.kube.events import EventPoster, News
 from controller.operations import Operations
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _STEPS = 8
 """Steps of one key in a row; then the others have their turn."""
 _SECRET_RETRY = timedelta(seconds=2)
+_BEREAVED_RETRY_SECONDS = 1.0
 _OUTAGE_WRITES_PER_SECOND = 50.0
 """Pace of statuses that only tell of an outage (invariant 4)."""
 
@@ -73,6 +74,7 @@ class Reconciler:
         self._probe_host = probe_host
         self._now = now
         self._next_outage_write = 0.0
+        self._bereaved: asyncio.Queue[Entry] = asyncio.Queue()
 
     async def work(self) -> None:
         """One worker: takes keys until it is cancelled. The one place where errors are judged."""
@@ -144,6 +146,13 @@ class Reconciler:
             # The name is another object's now, or the API server gave up against other writers.
             await self.refresh(entry)
             return False
+        except Invalid as error:
+            # Stored under a looser CRD, say: the present one refuses every write, the status's
+            # too. What the engine holds is removed all the same; the finalizer's removal waits.
+            if entry.deleting_since is None:
+                raise
+            log.warning("DELETING cannot be told of %s: %s", entry.uid, error)
+            return True
         self._entries.update(written)
         self._announce(entry, before, decision.status)
         return True
@@ -292,12 +301,37 @@ class Reconciler:
         self._queue.add(entry.uid)
 
     def gone(self, uid: str) -> None:
-        """The object is gone: what the engine may still hold of it is the sweep's."""
+        """The object is gone: what the engine may still hold of it is the sweep's.
+
+        It may be gone in spite of the finalizer: someone removed that by hand, or the API server's
+        delete had read the object before the claim was stored, and deletes by UID alone.
+        """
         entry = self._entries.remove(uid)
-        if entry is not None and entry.in_flight is not None:
-            entry.in_flight.cancel()
+        if entry is not None:
+            if entry.in_flight is not None:
+                entry.in_flight.cancel()
+            claimed = names.FINALIZER in entry.subject.metadata.finalizers
+            if claimed and entry.secret is not SecretState.ABSENT:
+                self._bereaved.put_nowait(entry)
         self._prober.forget(uid)
         self._queue.forget(uid)
+
+    async def delete_bereaved_secrets(self) -> None:
+        """Delete the Secrets of Sandboxes that went without being released, for ever.
+
+        What a restart forgets here is left to the owner reference."""
+        while True:
+            entry = await self._bereaved.get()
+            spec = entry.subject.spec
+            if spec is not None and spec.session_key.mode != "Generate":
+                continue
+            try:
+                await session_keys.delete(self._api, entry.subject.metadata, entry.secret_uid)
+            except ApiUnreachable:
+                self._bereaved.put_nowait(entry)
+                await asyncio.sleep(_BEREAVED_RETRY_SECONDS)
+            except ApiError as error:
+                log.warning("the Secret of %s is left: %s", entry.uid, error)
 
     # Engine and probes
 

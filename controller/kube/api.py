@@ -8,7 +8,8 @@ tokens that expire and certificates, but leaves its models aside: JSON in, JSON 
      |   +- NotServed    404 for the whole kind: its CRD is missing, or is being changed
      |- NotFound         404 for this very object
      |- Conflict         409: another uid, a newer resourceVersion, or the name is taken
-     +- Forbidden        403
+     |- Forbidden        403
+     +- Invalid          422
 
 A message never holds the body of a request: Secrets are among them.
 """
@@ -66,6 +67,10 @@ class Conflict(ApiError):
 
 
 class Forbidden(ApiError):
+    pass
+
+
+class Invalid(ApiError):
     pass
 
 
@@ -216,7 +221,9 @@ def _error(method: str, path: str, status: int, raw: bytes | str | None) -> ApiE
         named = bool((answer.get("details") or {}).get("name"))
     except (ValueError, AttributeError):
         reason, message, named = "", "", False
-    kind: type[ApiError] = {404: NotFound, 409: Conflict, 403: Forbidden}.get(status, ApiError)
+    kind: type[ApiError] = {404: NotFound, 409: Conflict, 403: Forbidden, 422: Invalid}.get(
+        status, ApiError
+    )
     if status == 404 and not named:
         # While a CRD changes, the API server knows none of its objects for a moment: taking that
         # for "gone" would abandon them.

@@ -339,7 +339,13 @@ class Operator:
             self._watch.take(None, obj)
         works = [self.reconciler.work() for _ in range(4)]
         self._tasks = [
-            asyncio.create_task(work) for work in (*works, events.run(), self.enginewatch.follow())
+            asyncio.create_task(work)
+            for work in (
+                *works,
+                events.run(),
+                self.enginewatch.follow(),
+                self.reconciler.delete_bereaved_secrets(),
+            )
         ]
         await self.settle()
 

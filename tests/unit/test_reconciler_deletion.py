@@ -9,7 +9,8 @@ import pytest
 from controller.core import names
 from controller.core.reasons import Reason
 from controller.engines.base import EngineRefused
-from tests.unit.fakes import Operator
+from controller.kube.api import Invalid
+from tests.unit.fakes import NAMESPACE, Operator
 from tests.unit.test_reconciler import PAUSED, up
 
 
@@ -169,3 +170,26 @@ async def test_an_object_that_vanished_unseen_is_swept(operator: Operator) -> No
     for _ in range(2):
         await operator.resync()
     assert (len(operator.entries), operator.containers) == (0, 0)
+
+
+async def test_gone_in_spite_of_the_finalizer_takes_the_secret_along(operator: Operator) -> None:
+    """The API server's delete had read the object before it was claimed."""
+    operator.api.create()
+    await operator.settle()
+    operator.api._remove(operator.api.sandboxes[NAMESPACE, "a"])
+    await operator.settle()
+    assert operator.api.secrets == {}
+    await operator.resync()
+    await operator.resync()
+    assert operator.containers == 0
+
+
+async def test_a_status_that_is_refused_holds_no_cleanup(operator: Operator) -> None:
+    """The spec was stored under a looser CRD: the present one refuses every write to it."""
+    operator.api.create()
+    await operator.settle()
+    for _ in range(50):
+        operator.api.fail_next("patch_status", Invalid("spec.ports: wrong type", 422, "Invalid"))
+    operator.api.delete()
+    await operator.settle()
+    assert (operator.containers, operator.api.secrets) == (0, {})

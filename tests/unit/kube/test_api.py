@@ -18,6 +18,7 @@ from controller.kube.api import (
     ApiUnreachable,
     Conflict,
     Forbidden,
+    Invalid,
     KubeApi,
     NotFound,
     NotServed,
@@ -108,7 +109,7 @@ async def test_a_secret_is_deleted_by_its_uid(server: Server, api: KubeApi) -> N
         (429, ApiUnreachable),
         (500, ApiUnreachable),
         (503, ApiUnreachable),
-        (422, ApiError),
+        (422, Invalid),
     ],
 )
 async def test_errors(server: Server, api: KubeApi, status: int, kind: type[ApiError]) -> None:
