@@ -108,6 +108,9 @@ class Reconciler:
                 return
             if entry.deleting_since is not None:
                 self._queue.marked(uid)
+                if self._queue.pressed:
+                    self._queue.add(uid)  # in a burst every deletion is shown before one goes on
+                    return
             self._probe(entry, decision)
             if decision.look_again is not None and decision.look_again > now:
                 self._queue.add_after(uid, (decision.look_again - now).total_seconds())

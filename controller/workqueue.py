@@ -89,6 +89,11 @@ class WorkQueue:
         if not self._unmarked:
             self._calm.set()
 
+    @property
+    def pressed(self) -> bool:
+        """An urgent key waits for a worker: the rest of other keys' work can wait."""
+        return bool(self._urgent)
+
     async def calm(self, at_most_seconds: float) -> None:
         """Wait until no urgent key is unmarked, but no longer than given: the engine's work
         yields to the marking and does not starve."""
@@ -101,6 +106,7 @@ class WorkQueue:
 
     def failed(self, key: str) -> None:
         """Work on the key failed: again after a backoff that doubles, with jitter, to a cap."""
+        self.marked(key)  # nobody waits for one that cannot be marked now
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         backoff: float = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
