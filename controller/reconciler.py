@@ -98,6 +98,7 @@ class Reconciler:
         for _ in range(_STEPS):
             entry = self._entries.get(uid)
             if entry is None:
+                self._queue.forget(uid)
                 return
             seen = entry.seen(self._engine.view)
             now = self._now()

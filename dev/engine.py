@@ -26,6 +26,7 @@ from dev.progress import DevError, run, step
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 RECORD = Path("/run/sandbox-operator/dockerd.json")
+PID_FILE = Path("/run/sandbox-operator/dockerd.pid")
 LOCK = Path("/run/sandbox-operator/dockerd.lock")
 LOG = Path("/var/log/sandbox-operator-dockerd.log")
 SECONDS_TO_START = 60
@@ -95,7 +96,11 @@ def _start() -> None:
         run(["systemctl", "start", "docker"], advice="See `journalctl -u docker`.")
         _wait(DEFAULT_HOST, lambda: True, "`journalctl -u docker`")
     else:
-        daemon = detach([_command("dockerd"), "--live-restore=false"], log=LOG, record=RECORD)
+        # dockerd refuses to start where the pid file of a killed one names a pid in use again. The
+        # lock is held and no engine answers, so one of ours is stale.
+        PID_FILE.unlink(missing_ok=True)
+        argv = [_command("dockerd"), "--live-restore=false", f"--pidfile={PID_FILE}"]
+        daemon = detach(argv, log=LOG, record=RECORD)
         _wait(DEFAULT_HOST, daemon.alive, str(LOG))
 
 

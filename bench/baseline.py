@@ -1,0 +1,132 @@
+"""What plain docker-py needs for the same containers: same body, same network, no inspection.
+
+The containers belong to an owner of their own, so the operator neither sees nor sweeps them. The
+client is tuned as the operator's is (one pooled client, no proxies read from the environment), so
+that the comparison is with the best that docker-py does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import docker
+from docker.errors import NotFound
+
+from controller.core import names
+from controller.core.names import Owner
+from controller.core.subject import Subject
+from controller.engines.dockerwords import container_body
+from controller.entries import Entry
+from controller.operations import container_spec
+from controller.settings import Settings
+
+INSTANCE = "bench-baseline"
+_CONNECTIONS = 128
+
+
+class Baseline:
+    """Containers by docker-py alone."""
+
+    def __init__(self, docker_host: str, cluster_uid: str) -> None:
+        self._owner = Owner(cluster_uid, INSTANCE)
+        self._client: Any = docker.APIClient(
+            docker_host, version="auto", timeout=600, max_pool_size=_CONNECTIONS
+        )
+        self._client.trust_env = False
+        self._rules = Settings().rules()
+        self._numbers = itertools.count()
+        self._client.create_network(
+            names.network_name(self._owner),
+            driver="bridge",
+            options={"com.docker.network.bridge.enable_icc": "false"},
+            labels={names.OWNER_LABEL: self._owner.label},
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def create(self, spec: dict[str, Any]) -> tuple[str, float]:
+        """Create and start what a Sandbox of this spec gets; its ID, and how many seconds."""
+        uid = str(uuid.uuid4())
+        body = self._body(uid, spec)
+        began = time.monotonic()
+        made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
+        self._client.start(made)
+        return made, time.monotonic() - began
+
+    def create_all(self, count: int, spec: dict[str, Any], width: int) -> tuple[list[str], float]:
+        """Create and start so many by `width` threads; their IDs, and how many seconds in all."""
+        with ThreadPoolExecutor(width) as pool:
+            began = time.monotonic()
+            made = list(pool.map(lambda _: self.create(spec)[0], range(count)))
+            return made, time.monotonic() - began
+
+    def stop_and_remove(self, container_id: str, grace_seconds: int) -> None:
+        """As an application does that deletes a sandbox: wait out the grace period, remove."""
+        self._client.stop(container_id, timeout=grace_seconds)
+        self._client.remove_container(container_id, v=True, force=True)
+
+    def stop_and_remove_all(self, ids: Iterable[str], grace_seconds: int) -> Ending:
+        """A thread for each, since each waits out its grace period in one."""
+        return Ending(self, list(ids), grace_seconds)
+
+    def remove(self, container_id: str) -> None:
+        with contextlib.suppress(NotFound):
+            self._client.remove_container(container_id, v=True, force=True)
+
+    def remove_all(self, ids: Iterable[str], width: int) -> None:
+        with ThreadPoolExecutor(width) as pool:
+            list(pool.map(self.remove, ids))
+
+    def _body(self, uid: str, spec: dict[str, Any]) -> dict[str, Any]:
+        metadata = {
+            "name": f"baseline-{next(self._numbers)}",
+            "namespace": "default",
+            "uid": uid,
+            "resourceVersion": "1",
+            "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
+        subject = Subject.read({"metadata": metadata, "spec": spec})
+        if subject.spec is None:
+            raise ValueError(f"not a valid spec: {subject.problem}")
+        environment = {env: secrets.token_urlsafe(32) for env in subject.spec.session_key.env_names}
+        wanted = container_spec(
+            Entry(uid, subject), subject.spec, environment, self._rules, Settings().publish_address
+        )
+        return container_body(self._owner, wanted)
+
+
+class Ending:
+    """Containers that are being stopped and removed."""
+
+    def __init__(self, baseline: Baseline, ids: list[str], grace_seconds: int) -> None:
+        self._pool = ThreadPoolExecutor(len(ids))
+        self._lock = threading.Lock()
+        self.began = time.monotonic()
+        self.ends: list[float] = []
+        """When each was gone, monotonic."""
+
+        def end(container_id: str) -> None:
+            baseline.stop_and_remove(container_id, grace_seconds)
+            with self._lock:
+                self.ends.append(time.monotonic())
+
+        self._futures = [self._pool.submit(end, container_id) for container_id in ids]
+
+    @property
+    def over(self) -> bool:
+        return all(future.done() for future in self._futures)
+
+    def wait(self) -> None:
+        for future in self._futures:
+            future.result()
+        self._pool.shutdown()

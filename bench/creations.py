@@ -1,0 +1,212 @@
+"""How fast sandboxes come: alone, a hundred at once, and while a hundred others are deleted.
+
+Operator: from the POST to the watch event with phase RUNNING (claim, Secret, status, container,
+look, status). Baseline: docker-py's create and start of the same container, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.figures import WARM_UP, Row, compared, milliseconds, seconds
+from bench.lab import Lab
+from bench.sandboxes import gone
+
+GRACE_SECONDS = 10
+SINGLE_BOUND = 1.15
+BURST_BOUND = 1.10
+DURING_BOUND = 1.5
+
+
+async def one_at_a_time(lab: Lab) -> list[Row]:
+    """Pairs, the order within a pair alternating; each is gone before the next begins."""
+    spec, operator, baseline = lab.spec(), list[float](), list[float]()
+
+    async def by_operator() -> None:
+        (name,) = lab.names("single", 1)
+        operator.append(await lab.sandboxes.create_running(name, spec))
+        await lab.sandboxes.remove_all([name])
+
+    async def by_baseline() -> None:
+        made, took = await asyncio.to_thread(lab.baseline.create, spec)
+        baseline.append(took)
+        await asyncio.to_thread(lab.baseline.stop_and_remove, made, GRACE_SECONDS)
+
+    for i in lab.track(range(lab.sizes.singles + WARM_UP), "create, one at a time"):
+        pair = (by_operator, by_baseline)
+        for run in pair if i % 2 else reversed(pair):
+            await run()
+    return [
+        compared(
+            "create",
+            "POST to RUNNING, one at a time; docker-py: create + start",
+            milliseconds(operator[WARM_UP:]),
+            milliseconds(baseline[WARM_UP:]),
+            SINGLE_BOUND,
+        )
+    ]
+
+
+async def at_once(lab: Lab) -> list[Row]:
+    """Rounds of both, the order alternating; each round's containers are gone before the next."""
+    spec, count = lab.spec(), lab.sizes.burst
+    operator, baseline = list[float](), list[float]()
+
+    async def by_operator() -> None:
+        created = lab.names("burst", count)
+        operator.append(await lab.sandboxes.create_all(created, spec))
+        await lab.end_all(created)
+
+    async def by_baseline() -> None:
+        made, took = await asyncio.to_thread(lab.baseline.create_all, count, spec, lab.width)
+        baseline.append(took)
+        await asyncio.to_thread(lab.baseline.remove_all, made, lab.width)
+
+    await warm_up(lab)
+    for i in lab.track(range(lab.sizes.rounds), f"create, {count} at once"):
+        pair = (by_operator, by_baseline)
+        for run in reversed(pair) if i % 2 else pair:
+            await run()
+    return [
+        compared(
+            "create-100",
+            f"{count} at once, until the last is RUNNING; docker-py: {lab.width} threads",
+            seconds(operator),
+            seconds(baseline),
+            BURST_BOUND,
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One creation while others were deleted: when it began and how long it took."""
+
+    began: float
+    took: float
+
+
+async def during_deletions(lab: Lab) -> list[Row]:
+    """One creation after the other from the first delete until the last of the hundred is gone.
+
+    Two spans are told apart, because little happens in the first: the signals and the wait for
+    the grace period; and the removals, whose creations the target is held against.
+    """
+    operator = await _operator_during(lab)
+    baseline = await _baseline_during(lab)
+    rows = []
+    for span, what in (("grace", "grace period"), ("removal", "removals")):
+        during, other = operator.spans[span], baseline.spans[span]
+        slower = milliseconds(during).median / milliseconds(operator.quiet).median
+        others = milliseconds(other).median / milliseconds(baseline.quiet).median
+        rows.append(
+            Row(
+                "create-during",
+                f"create in the {what} of {lab.sizes.burst} deletions",
+                milliseconds(during),
+                milliseconds(other),
+                slower,
+                f"median <= {DURING_BOUND:g} x its own without",
+                slower <= DURING_BOUND,
+                f"docker-py against its own: {others:.2f} x",
+            )
+        )
+    rows.append(
+        Row(
+            "create-during",
+            f"the same without deletions, {lab.sizes.burst} others running",
+            milliseconds(operator.quiet),
+            milliseconds(baseline.quiet),
+            milliseconds(operator.quiet).median / milliseconds(baseline.quiet).median,
+        )
+    )
+    what = f"from the first delete until all {lab.sizes.burst} are gone, creating meanwhile"
+    note = "docker-py: a thread for each"
+    ends = seconds([operator.all_gone]), seconds([baseline.all_gone])
+    rows.append(Row("create-during", what, *ends, ends[0].median / ends[1].median, note=note))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one side showed: creations in quiet, and by span of the deletions."""
+
+    quiet: list[float]
+    spans: dict[str, list[float]]
+    all_gone: float
+
+
+async def _operator_during(lab: Lab) -> _Run:
+    doomed = await lab.run_all("doomed", lab.sizes.burst, lab.stubborn())
+    created: list[str] = []
+
+    async def create() -> float:
+        (name,) = lab.names("among", 1)
+        created.append(name)
+        return await lab.sandboxes.create_running(name, lab.spec())
+
+    quiet = await _quiet(lab, create)
+    began = time.monotonic()
+    await asyncio.gather(*(lab.sandboxes.delete(name) for name in doomed))
+    ending = asyncio.gather(*(lab.sandboxes.until(name, gone) for name in doomed))
+    samples = await _while(lab, create, ending.done)
+    ends = [told.at for told in await ending]
+    await lab.end_all(created)
+    return _Run(quiet, _spans(samples, ends), max(ends) - began)
+
+
+async def _baseline_during(lab: Lab) -> _Run:
+    baseline, burst = lab.baseline, lab.sizes.burst
+    doomed, _ = await asyncio.to_thread(baseline.create_all, burst, lab.stubborn(), lab.width)
+    created: list[str] = []
+
+    async def create() -> float:
+        made, took = await asyncio.to_thread(baseline.create, lab.spec())
+        created.append(made)
+        return took
+
+    quiet = await _quiet(lab, create)
+    ending = baseline.stop_and_remove_all(doomed, GRACE_SECONDS)
+    samples = await _while(lab, create, lambda: ending.over)
+    await asyncio.to_thread(ending.wait)
+    await asyncio.to_thread(baseline.remove_all, created, lab.width)
+    return _Run(quiet, _spans(samples, ending.ends), max(ending.ends) - ending.began)
+
+
+async def _quiet(lab: Lab, create: Callable[[], Awaitable[float]]) -> list[float]:
+    rounds = lab.track(range(lab.sizes.quiet + WARM_UP), "create, without deletions")
+    return [await create() for _ in rounds][WARM_UP:]
+
+
+async def _while(
+    lab: Lab, create: Callable[[], Awaitable[float]], over: Callable[[], bool]
+) -> list[_Sample]:
+    task = lab.progress.add_task(f"create during {lab.sizes.burst} deletions", total=None)
+    samples = []
+    while not over():
+        began = time.monotonic()
+        samples.append(_Sample(began, await create()))
+    lab.progress.remove_task(task)
+    return samples
+
+
+def _spans(samples: list[_Sample], ends: list[float]) -> dict[str, list[float]]:
+    """A creation belongs to the removals if it overlaps the time from the first end to the last."""
+    first = min(ends)
+    return {
+        "grace": [s.took for s in samples if s.began + s.took < first],
+        "removal": [s.took for s in samples if s.began + s.took >= first],
+    }
+
+
+async def warm_up(lab: Lab) -> None:
+    """Connections and caches of the operator and of the baseline."""
+    for _ in range(WARM_UP):
+        (name,) = lab.names("warm", 1)
+        await lab.sandboxes.create_running(name, lab.spec())
+        await lab.sandboxes.remove_all([name])
+        made, _ = await asyncio.to_thread(lab.baseline.create, lab.spec())
+        await asyncio.to_thread(lab.baseline.remove, made)
