@@ -44,6 +44,10 @@ down: .venv ## Stop this checkout's API server; its data stays
 status: .venv ## Say what runs
 	$(BIN)/python -m dev status
 
+.PHONY: images
+images: .venv ## Make the images that the example and the tests run
+	$(BIN)/python -m dev images
+
 .PHONY: run
 run: up ## Run the operator in the foreground against this checkout's API server
 	KUBECONFIG=.dev/kubeconfig $(BIN)/sandbox-operator run

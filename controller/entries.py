@@ -133,6 +133,8 @@ class Entry:
             return False
         if implied(event, self.holdings):
             return False
+        # A listing that began before now may not show it: `observe` refuses that.
+        self.affected_at = asyncio.get_running_loop().time()
         if event.action == "die" and self.deleting_since is not None and self.holdings:
             container = self.holdings.container
             if container is not None and container.id == event.container_id:
@@ -164,6 +166,8 @@ def implied(event: EngineEvent, holdings: Holdings | None) -> bool:
             return container.run is Run.FROZEN
         case "die" | "stop":
             return container.run is Run.EXITED
+        case "oom":  # told of a container only once it has exited, and `die` follows then
+            return container.run is not Run.EXITED or container.oom_killed
         case _:
             return False
 

@@ -79,10 +79,8 @@ class Operations:
 
     async def drain(self, seconds: float) -> None:
         """Let what is under way end, for so long; the rest is cancelled and found again."""
-        for task in list(self._tasks):
-            _, pending = await asyncio.wait([task], timeout=max(0.0, seconds))
-            if pending:
-                break
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=max(0.0, seconds))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,7 +110,10 @@ class Operations:
             entry.affected_at = loop.time()
             entry.look = True
             self._failed(entry, verb, EngineRefused(Reason.ENGINE_UNREACHABLE, str(error)))
-        except (EngineError, ApiError) as error:
+        except ApiError as error:
+            # While reading what the spec refers to: the engine has done nothing yet.
+            self._failed(entry, flight.verb, EngineRefused(Reason.API_REFUSED, str(error)))
+        except EngineError as error:
             entry.look = True
             self._failed(entry, verb, EngineRefused(Reason.ENGINE_UNREACHABLE, str(error)))
         except Exception as error:

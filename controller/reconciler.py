@@ -74,6 +74,7 @@ class Reconciler:
         self._probe_host = probe_host
         self._now = now
         self._next_outage_write = 0.0
+        self._outage_turns: dict[str, float] = {}
         self._bereaved: asyncio.Queue[Entry] = asyncio.Queue()
 
     async def work(self) -> None:
@@ -103,10 +104,13 @@ class Reconciler:
             seen = entry.seen(self._engine.view)
             now = self._now()
             decision = decide(entry.subject, seen, self._rules, now)
+            deleting = entry.deleting_since
             if decision.cancel and entry.in_flight is not None:
                 entry.in_flight.cancel()
             if decision.status != entry.subject.status and not await self._tell(entry, decision):
                 return
+            if self._entries.get(uid) is not entry or entry.deleting_since != deleting:
+                continue  # it went, or its deletion came, while the status was written
             if entry.deleting_since is not None:
                 self._queue.marked(uid)
                 if self._queue.pressed:
@@ -130,13 +134,15 @@ class Reconciler:
     async def _tell(self, entry: Entry, decision: Decision) -> bool:
         """Write the status. Returns whether to go on with the decision."""
         if self._only_tells_outage(entry, decision.status):
-            wait = self._next_outage_write - asyncio.get_running_loop().time()
-            if wait > 0:
-                self._queue.add_after(entry.uid, wait)
+            time = asyncio.get_running_loop().time()
+            turn = self._outage_turns.pop(entry.uid, None)
+            if turn is None:
+                turn = max(time, self._next_outage_write)
+                self._next_outage_write = turn + 1 / _OUTAGE_WRITES_PER_SECOND
+            if turn > time:
+                self._outage_turns[entry.uid] = turn
+                self._queue.add_after(entry.uid, turn - time)
                 return False
-            self._next_outage_write = (
-                asyncio.get_running_loop().time() + 1 / _OUTAGE_WRITES_PER_SECOND
-            )
         before, meta = entry.subject.status, entry.subject.metadata
         changes = merge_patch(before.manifest(), decision.status.manifest())
         if not changes:
@@ -202,7 +208,8 @@ class Reconciler:
             key = await session_key_of_user(self._api, meta.namespace, spec)
         if key is not None:
             labels[names.KEY_HASH_LABEL] = names.key_hash(key)
-        changes = {"finalizers": [*meta.finalizers, names.FINALIZER], "labels": labels}
+        finalizers = entry.subject.metadata.finalizers  # as new as the version `_patch` sends
+        changes = {"finalizers": [*finalizers, names.FINALIZER], "labels": labels}
         if not await self._patch(entry, changes):
             return False
         if spec is not None and spec.session_key.mode == "Generate":
@@ -317,6 +324,7 @@ class Reconciler:
             claimed = names.FINALIZER in entry.subject.metadata.finalizers
             if claimed and entry.secret is not SecretState.ABSENT:
                 self._bereaved.put_nowait(entry)
+        self._outage_turns.pop(uid, None)
         self._prober.forget(uid)
         self._queue.forget(uid)
 

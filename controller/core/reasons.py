@@ -53,6 +53,7 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     SECRET_NAME_TAKEN = "SecretNameTaken"  # noqa: S105
     SESSION_KEY_TOO_SHORT = "SessionKeyTooShort"
+    API_REFUSED = "ApiRefused"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     # The engine as a whole.
     ENGINE_REACHABLE = "EngineReachable"

@@ -519,6 +519,7 @@ class _Row:
             Reason.SECRET_NOT_FOUND,
             Reason.CONFIG_MAP_NOT_FOUND,
             Reason.NAMESPACE_TERMINATING,
+            Reason.API_REFUSED,
             Reason.ENGINE_UNREACHABLE,
         )
         phase = verdict.phase if waiting else Phase.ERROR

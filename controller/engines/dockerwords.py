@@ -39,7 +39,7 @@ _ZERO_TIME = "0001-01-01T00:00:00Z"
 def container_body(owner: Owner, spec: ContainerSpec) -> dict[str, Any]:
     """The body of POST /containers/create.
 
-    Secure by default (issue 3): no new privileges, no capabilities, an init that reaps, capped
+    Secure by default: no new privileges, no capabilities, an init that reaps, capped
     logs, private IPC, and the owner's own network, whose containers cannot reach one another.
     """
     host: dict[str, Any] = {

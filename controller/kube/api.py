@@ -195,7 +195,13 @@ class KubeApi:
         if method != "GET" and method != "DELETE":
             query = {**(query or {}), "fieldManager": names.FIELD_MANAGER}
         headers = {"Content-Type": content, "Accept": "application/json"}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        try:
+            await self._client.update_params_for_auth(
+                headers, [], ["BearerToken"], path, method, body
+            )
+        except Exception as error:  # a token file that is being replaced; its text may be a token
+            what = f"{method} {path}: no credentials: {type(error).__name__}"
+            raise ApiUnreachable(what) from None
         url = f"{config.host}{path}"
         if query:
             url += "?" + urlencode(query)
@@ -210,7 +216,10 @@ class KubeApi:
             raise ApiUnreachable(f"{method} {path}: {type(error).__name__}") from None
         if response.status >= 300:
             raise _error(method, path, response.status, raw)
-        parsed: dict[str, Any] = json.loads(raw)
+        try:
+            parsed: dict[str, Any] = json.loads(raw)
+        except ValueError:
+            raise ApiUnreachable(f"{method} {path}: the answer is no JSON") from None
         return parsed
 
 

@@ -17,7 +17,7 @@ from controller.core.resources import ObjectMeta
 from controller.kube.api import Conflict, Forbidden, KubeApi, NotFound
 
 MIN_LENGTH = 32
-"""Shorter keys are refused (DESIGN: a lookup by hash must not be guessable)."""
+"""Shorter keys are refused: a lookup by their hash must not be guessable."""
 
 
 class KeyRefused(Exception):

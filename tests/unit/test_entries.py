@@ -186,7 +186,7 @@ def event(action: str, container_id: str = "c1") -> EngineEvent:
         ("die", None, True),
         ("destroy", None, True),
         ("destroy", EXITED, False),
-        ("oom", RUNNING, False),
+        ("oom", RUNNING, True),  # the `die` that follows tells
         ("update", RUNNING, False),
     ],
 )

@@ -1,7 +1,7 @@
 """The table, read as a specification: in this situation, this phase, this reason, this action.
 
 The situations are those of docs/phases.md (controller/core/table.py); what is expected of each is
-written down here by hand, from DESIGN's table and its fixed rows.
+written down here by hand, from what the API promises (README.md, docs/invariants.md).
 """
 
 from __future__ import annotations
