@@ -10,7 +10,7 @@ import typer
 import uvloop
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import creations, deletions, reactions, resting
+from bench import creations, deletions, overhead, reactions, resting
 from bench.figures import Row
 from bench.lab import Lab, Sizes, end_on_signals, lab
 from bench.report import Load, Result, save, show
@@ -28,6 +28,9 @@ SCENARIOS: dict[str, Callable[[Lab], Awaitable[list[Row]]]] = {
     "event-to-status": reactions.event_to_status,
     "restart": reactions.restart,
     "idle": resting.idle,
+    "processor": overhead.processor,
+    "instant": overhead.latency_and_throughput,
+    "many": overhead.many,
 }
 
 CALM_SECONDS = 3.0

@@ -56,7 +56,7 @@ class Baseline:
     def create(self, spec: dict[str, Any]) -> tuple[str, float]:
         """Create and start what a Sandbox of this spec gets; its ID, and how many seconds."""
         uid = str(uuid.uuid4())
-        body = self._body(uid, spec)
+        body = self.body(spec, uid)
         began = time.monotonic()
         made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
         self._client.start(made)
@@ -86,7 +86,8 @@ class Baseline:
         with ThreadPoolExecutor(width) as pool:
             list(pool.map(self.remove, ids))
 
-    def _body(self, uid: str, spec: dict[str, Any]) -> dict[str, Any]:
+    def body(self, spec: dict[str, Any], uid: str = "") -> dict[str, Any]:
+        """The body of the container's creation, as the operator makes it."""
         metadata = {
             "name": f"baseline-{next(self._numbers)}",
             "namespace": "default",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["ms", "s", "", "%", "MB"]
+Unit = Literal["ms", "s", "", "%", "MB", "KB", "/s"]
 
 WARM_UP = 3
 """So many first samples are left out: connections, caches and lazy imports are theirs."""

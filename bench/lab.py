@@ -66,6 +66,12 @@ class Sizes:
     population: int = 200
     idle_seconds: float = 60.0
     restarts: int = 3
+    instant: int = 100
+    """Creations one at a time on the instant engine, in each round; three times as many at once."""
+    processor_lives: int = 60
+    """Whole lives whose processor time is told, in each round."""
+    many: int = 5000
+    """Sandboxes on the instant engine."""
 
     @classmethod
     def quick(cls) -> Sizes:
@@ -81,20 +87,34 @@ class Sizes:
             population=50,
             idle_seconds=20.0,
             restarts=1,
+            instant=20,
+            processor_lives=16,
+            many=500,
         )
 
 
 class Operator:
     """The operator's process: started, ended, killed, and started again."""
 
-    def __init__(self, kubeconfig: Path, docker_host: str, log: Path) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        docker_host: str,
+        log: Path,
+        module: str = "controller",
+        **settings: str,
+    ) -> None:
         self._log = log
+        self._module = module
         inherited = {n: v for n, v in os.environ.items() if not n.startswith(ENV_PREFIX)}
         self._env = {**inherited, "KUBECONFIG": str(kubeconfig), "DOCKER_HOST": docker_host}
+        self._env |= {f"{ENV_PREFIX}{name.upper()}": value for name, value in settings.items()}
         self._process: Supervised | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "controller", "run"]
+        command = [sys.executable, "-m", self._module]
+        if self._module == "controller":
+            command.append("run")
         self._process = Supervised(command, log=self._log, env=self._env)
 
     def stop(self) -> None:
@@ -125,6 +145,7 @@ class Lab:
     baseline: Baseline
     operator: Operator
     audit: Audit
+    plane: ControlPlane
     image: str
     docker_host: str
     owner: names.Owner
@@ -237,6 +258,7 @@ async def lab(sizes: Sizes, progress: Progress) -> AsyncIterator[Lab]:
             baseline=baseline,
             operator=operator,
             audit=audit,
+            plane=plane,
             image=image,
             docker_host=docker_host,
             owner=names.Owner(uid, Settings.model_fields["instance_name"].default),

@@ -125,6 +125,11 @@ class Sandboxes:
     async def delete(self, name: str) -> None:
         await self._call("DELETE", f"{_PATH}/{name}")
 
+    async def annotate(self, name: str, annotations: dict[str, str]) -> None:
+        headers = {"Content-Type": "application/merge-patch+json"}
+        body = {"metadata": {"annotations": annotations}}
+        await self._call("PATCH", f"{_PATH}/{name}", body, headers)
+
     async def create_running(self, name: str, spec: Json) -> float:
         """Seconds from the call to the watch event with phase RUNNING."""
         began = time.monotonic()
@@ -208,8 +213,14 @@ class Sandboxes:
                     return dict(await response.json())
             await asyncio.sleep(0.1)
 
-    async def _call(self, method: str, path: str, body: Json | None = None) -> Json:
-        async with self._session.request(method, path, json=body) as response:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Json:
+        async with self._session.request(method, path, json=body, headers=headers) as response:
             text = await response.text()
             if response.status >= 300:
                 raise DevError(f"{method} {path}: {response.status} {text[:500]}")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +39,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def run(settings: Settings) -> None:
+def docker_engine(settings: Settings, owner: names.Owner) -> Engine:
+    """The engine of the settings."""
+    return DockerEngine(
+        owner,
+        base_url=settings.docker_host,
+        width=settings.engine_concurrency,
+        timeout_seconds=settings.engine_timeout_seconds,
+    )
+
+
+async def run(
+    settings: Settings, make_engine: Callable[[Settings, names.Owner], Engine] = docker_engine
+) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises StartupError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -54,12 +66,7 @@ async def run(settings: Settings) -> None:
         owner = await identify(api, settings, stop)
         if owner is None:
             return
-        engine = DockerEngine(
-            owner,
-            base_url=settings.docker_host,
-            width=settings.engine_concurrency,
-            timeout_seconds=settings.engine_timeout_seconds,
-        )
+        engine = make_engine(settings, owner)
         try:
             await serve(settings, api, engine, stop)
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ class _Held:
     uid: str
     spec: ContainerSpec
     container: Container | None = None
+    volume: str = ""
     retain: bool = False
 
 
@@ -78,6 +80,8 @@ class MemoryHost:
     def __post_init__(self) -> None:
         self.containers: dict[str, _Held] = {}
         self.volumes: dict[str, _Held] = {}
+        self._of: defaultdict[str, list[_Held]] = defaultdict(list)
+        self._busy_ports: set[int] = set()
         self.gates: dict[str, asyncio.Event] = {}
         self._failures: dict[str, list[EngineError]] = {}
         self._lost_answers: dict[str, int] = {}
@@ -135,7 +139,16 @@ class MemoryHost:
     # ------------------------------------------------------------ what others do to a container
 
     def of(self, uid: str) -> _Held:
-        return next(held for held in self.containers.values() if held.uid == uid)
+        return next(held for held in self.all_of(uid) if held.container)
+
+    def all_of(self, uid: str) -> list[_Held]:
+        """Everything that there is of a UID, whoever made it."""
+        return [held for held in self._of.get(uid, ()) if self._is_there(held)]
+
+    def _is_there(self, held: _Held) -> bool:
+        if held.container is None:
+            return held.volume in self.volumes
+        return held.container.id in self.containers
 
     def external_stop(self, uid: str, exit_code: int = 0) -> None:
         """It exits: by itself, or by someone's `docker stop`."""
@@ -177,10 +190,15 @@ class MemoryHost:
         container_id = f"{next(self._ids):064x}"
         for volume in spec.volumes:
             name = names.volume_name(spec.uid, volume.name)
-            kept = self.volumes.setdefault(name, _Held(owner, spec.uid, spec, retain=volume.retain))
+            kept = self.volumes.get(name)
+            if kept is None:
+                kept = _Held(owner, spec.uid, spec, volume=name, retain=volume.retain)
+                self.volumes[name] = kept
+                self._of[spec.uid].append(kept)
             if (kept.owner, kept.uid) != (owner, spec.uid):
                 raise _refused(Reason.NAME_CONFLICT, f"Volume {name} is not this Sandbox's.")
         held = self.containers[container_id] = _Held(owner, spec.uid, spec)
+        self._of[spec.uid].append(held)
         held.container = Container(
             id=container_id,
             name=names.container_name(spec.uid),
@@ -195,19 +213,14 @@ class MemoryHost:
         return container_id
 
     def start(self, held: _Held) -> None:
-        used = self.taken_ports | {
-            port
-            for other in self.containers.values()
-            if other.container and other.container.run in _ALIVE
-            for port in other.container.ports.values()
-        }
         ports: dict[int, int] = {}
         for port in held.spec.ports:
-            host_port = port.host_port or next(p for p in self._ports if p not in used)
-            if host_port in used:
+            host_port = port.host_port or next(p for p in self._ports if not self._in_use(p))
+            if self._in_use(host_port):
                 hint = "free it, or leave hostPort out of spec.ports."
                 raise _refused(Reason.PORT_IN_USE, f"Host port {host_port} is in use: {hint}")
             ports[port.container_port] = host_port
+        self._busy_ports.update(ports.values())
         self.turn(
             held,
             "start",
@@ -220,6 +233,9 @@ class MemoryHost:
         if (end := self.program(held.spec)) is not None:
             self.exit(held, end)
 
+    def _in_use(self, port: int) -> bool:
+        return port in self.taken_ports or port in self._busy_ports
+
     def exit(self, held: _Held, end: Exit) -> None:
         if end.oom_killed:
             self.emit(held, "oom")
@@ -228,6 +244,7 @@ class MemoryHost:
 
     def _end(self, held: _Held, end: Exit) -> None:
         assert held.container  # noqa: S101
+        self._busy_ports.difference_update(held.container.ports.values())
         held.container = replace(
             held.container,
             run=Run.EXITED,
@@ -242,7 +259,17 @@ class MemoryHost:
         if held.container.run in _ALIVE:
             self.exit(held, Exit(137))
         del self.containers[held.container.id]
+        self._forget(held)
         self.emit(held, "destroy")
+
+    def remove_volume(self, held: _Held) -> None:
+        del self.volumes[held.volume]
+        self._forget(held)
+
+    def _forget(self, held: _Held) -> None:
+        self._of[held.uid].remove(held)
+        if not self._of[held.uid]:
+            del self._of[held.uid]
 
     @contextlib.contextmanager
     def listener(self, owner: str) -> Iterator[asyncio.Queue[EngineEvent | None]]:
@@ -282,11 +309,11 @@ class MemoryEngine:
 
     async def create(self, spec: ContainerSpec) -> str:
         async with self.host.serve("create"):
-            name = names.container_name(spec.uid)
-            for held in self.host.containers.values():
-                if held.container and held.container.name == name:
-                    if (held.owner, held.uid) == (self.owner.label, spec.uid):
+            for held in self.host.all_of(spec.uid):  # the name is a function of the UID
+                if held.container is not None:
+                    if held.owner == self.owner.label:
                         return held.container.id
+                    name = held.container.name
                     raise _refused(Reason.NAME_CONFLICT, f"Container {name} is another's.")
             if spec.image not in self.host.images:
                 raise _refused(Reason.IMAGE_NOT_FOUND, f"The engine has no image {spec.image}.")
@@ -349,9 +376,9 @@ class MemoryEngine:
                 return
             if held.owner != self.owner.label:
                 raise _refused(Reason.NAME_CONFLICT, f"Volume {volume} is another's.")
-            if any(other.uid == held.uid for other in self.host.containers.values()):
+            if any(other.container for other in self.host.all_of(held.uid)):
                 raise _refused(Reason.CLEANUP_FAILED, f"Volume {volume} is in use.")
-            del self.host.volumes[volume]
+            self.host.remove_volume(held)
 
     async def environment(self, container_id: str) -> Mapping[str, str]:
         async with self.host.serve("environment"):
@@ -388,9 +415,9 @@ class MemoryEngine:
         return held, held.container.run
 
     def _holdings(self, uid: str) -> Holdings:
-        mine = (self.owner.label, uid)
-        boxes = [h for h in self.host.containers.values() if (h.owner, h.uid) == mine]
-        volumes = {n: h for n, h in self.host.volumes.items() if (h.owner, h.uid) == mine}
+        mine = [held for held in self.host.all_of(uid) if held.owner == self.owner.label]
+        boxes = [held for held in mine if held.container]
+        volumes = {held.volume: held for held in mine if held.volume}
         if not boxes and not volumes:
             return Holdings()
         spec = (boxes or [*volumes.values()])[0].spec
