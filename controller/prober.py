@@ -1,16 +1,20 @@
 """Readiness probes: off both lanes, bounded, and sure of nothing that a container says.
 
-A probe dials the sandbox's own published port at probeHost and reads a status: no redirects, no
-proxies, no cookies, no body beyond 64 KiB, a short timeout. Nothing of an answer is kept but
-whether it was good.
+A probe dials the sandbox's own published port at probeHost and reads a status line. An HTTP client
+would read more: aiohttp's collects headers, and follows interim answers for as long as they come.
+Here there are no redirects, proxies, cookies or encodings to be led astray by, and nothing of an
+answer is kept but whether it was good.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-
-import aiohttp
+from urllib.parse import SplitResult, quote, urlsplit
 
 from controller.core.resources import SandboxSpec
 from controller.core.state import Container, Probe, run_id
@@ -19,7 +23,17 @@ from controller.workqueue import WorkQueue
 
 _FIRST_INTERVAL_SECONDS = 0.05
 """Until the first good answer probes start close together and spread out to the period."""
+_LEASE_SECONDS = 0.25
+"""How long a probe holds its slot. One that still waits then costs a socket and no work, and those
+that let everybody wait would leave the others no slot."""
+_DRAIN_SECONDS = 0.25
+"""How long the rest of an answer is read: an honest server is not cut off in the middle of it."""
+_MAX_LINE = 8 * 1024
+_MAX_INTERIM = 8 * 1024
+"""Bytes of 1xx answers before the final one."""
 _MAX_BODY = 64 * 1024
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,10 @@ class Prober:
         self._queue = queue
         self._slots = asyncio.Semaphore(at_once)
         self._loops: dict[str, tuple[Target, asyncio.Task[None]]] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        """A container's certificate is its own affair: what counts is that it answers."""
+        self._unverified.check_hostname = False
+        self._unverified.verify_mode = ssl.CERT_NONE
 
     def watch(self, entry: Entry, wanted: Target | None) -> None:
         """Probe `wanted` from now on, instead of what was probed before."""
@@ -87,8 +104,6 @@ class Prober:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
 
     async def _loop(self, entry: Entry, wanted: Target) -> None:
         interval = min(_FIRST_INTERVAL_SECONDS, wanted.period_seconds)
@@ -97,7 +112,7 @@ class Prober:
         patience = (wanted.failure_threshold - 1) * wanted.period_seconds
         clock = asyncio.get_running_loop().time
         while True:
-            async with self._slots:
+            async with self._slot():
                 since = since if failures else clock()
                 good = await self._probe(wanted)
             failures = 0 if good else failures + 1
@@ -111,22 +126,76 @@ class Prober:
             await asyncio.sleep(interval)
             interval = min(interval * 1.3, wanted.period_seconds)
 
-    async def _probe(self, wanted: Target) -> bool:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=False),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-            )
-        timeout = aiohttp.ClientTimeout(total=wanted.timeout_seconds)
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the slots, for the lease at the longest."""
+        await self._slots.acquire()
+        held = True
+
+        def give_back() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._slots.release()
+
+        lease = asyncio.get_running_loop().call_later(_LEASE_SECONDS, give_back)
         try:
-            async with self._session.get(
-                wanted.url, allow_redirects=False, timeout=timeout
-            ) as response:
-                good = 200 <= response.status < 400
-                if good:
-                    await response.content.read(_MAX_BODY)
-                return good
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            yield
+        finally:
+            lease.cancel()
+            give_back()
+
+    async def _probe(self, wanted: Target) -> bool:
+        url = urlsplit(wanted.url)
+        writer: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(wanted.timeout_seconds):
+                reader, writer = await asyncio.open_connection(
+                    url.hostname,
+                    url.port,
+                    limit=_MAX_LINE,
+                    ssl=self._unverified if url.scheme == "https" else None,
+                )
+                writer.write(_request(url))
+                status = await _status(reader)
+            await _drain(reader)
+        except (OSError, EOFError, ValueError):  # TimeoutError and ssl.SSLError are OSErrors
             return False
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+        return 200 <= status < 400
+
+
+def _request(url: SplitResult) -> bytes:
+    path = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+    return (
+        f"GET {quote(path, safe=_PRINTABLE)} HTTP/1.1\r\nHost: {url.netloc}\r\n"
+        "User-Agent: sandbox-operator\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+async def _status(reader: asyncio.StreamReader) -> int:
+    """The status of the final answer. Raises ValueError where it is no HTTP, or too much of it."""
+    interim = 0
+    while True:
+        line = await reader.readline()
+        found = _STATUS_LINE.fullmatch(line)
+        if found is None:
+            raise ValueError("no status line")
+        status = int(found[1])
+        if status >= 200 or status == 101:
+            return status
+        while line.strip():
+            interim += len(line)
+            if interim > _MAX_INTERIM:
+                raise ValueError("too much before the answer")
+            line = await reader.readline()
+
+
+async def _drain(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            left = _MAX_BODY
+            while left > 0 and (part := await reader.read(left)):
+                left -= len(part)
