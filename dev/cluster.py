@@ -2,6 +2,8 @@
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ CHECKOUT = Path(__file__).parent.parent
 DIRECTORY = CHECKOUT / ".dev"
 CRDS = CHECKOUT / "crds"
 SECONDS_TO_ESTABLISH = 30
+REMOVED_AT_ONCE = 8
 
 
 def up() -> ControlPlane:
@@ -91,10 +94,14 @@ def remove_owned(docker_host: str, uid: str, instance: str = "") -> int:
     removed = 0
     with engine.client(docker_host) as docker:
         only = {"label": OWNER_LABEL}
-        for container in docker.containers(all=True, filters=only):
-            if _owned(container, uid, instance):
-                docker.remove_container(container["Id"], force=True, v=True)
-                removed += 1
+        containers = [
+            container["Id"]
+            for container in docker.containers(all=True, filters=only)
+            if _owned(container, uid, instance)
+        ]
+        with ThreadPoolExecutor(REMOVED_AT_ONCE) as pool:
+            remove = partial(docker.remove_container, force=True, v=True)
+            removed += len(list(pool.map(remove, containers)))
         for volume in docker.volumes(filters=only)["Volumes"] or []:
             if _owned(volume, uid, instance):
                 docker.remove_volume(volume["Name"])
