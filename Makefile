@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	echo $$python && break; done)
 BIN := .venv/bin
 BENCH_ARGS ?=
+COMPARE ?=
 
 # The cluster of `make demo` is a temporary one unless it is named on the command line: a KUBECONFIG
 # that happens to be in the environment is somebody's cluster, and is ignored.
@@ -80,8 +81,8 @@ test-integration: .venv ## Tests on a real API server and a real Docker engine
 	$(BIN)/pytest tests/integration
 
 .PHONY: bench
-bench: .venv ## Benchmarks; BENCH_ARGS=... are passed on
-	$(BIN)/python -m bench $(BENCH_ARGS)
+bench: .venv ## Benchmarks; COMPARE=FILE tells what got slower since; BENCH_ARGS=... are passed on
+	$(BIN)/python -m bench $(if $(COMPARE),--compare '$(COMPARE)') $(BENCH_ARGS)
 
 .PHONY: clean
 clean: ## Remove this checkout's cluster, its containers, .venv and caches

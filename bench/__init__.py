@@ -5,10 +5,15 @@
     sandboxes   the API as a client uses it: create, delete, and one watch with times
     baseline    the same containers by docker-py alone
     audit       what the operator wrote, by the API server's own record
-    creations, deletions, reactions, resting
+    usage       processor time and memory of a process
+    creations, deletions, bursts, reactions, resting, scaling, overhead
                 the scenarios
+    instant, floor
+                an operator over an engine that answers at once, and a loop that decides nothing
     figures     samples, percentiles, rows
-    report      the table, the JSON file, the machine
+    results     one run: its JSON file, the machine
+    report      its table; plots: its pictures; published: the folder docs/benchmarks
+    compare     what got slower since an earlier run
 
 Times are taken where a client is: between a call or a watch event and another watch event.
 """

@@ -2,38 +2,69 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import creations, deletions, overhead, reactions, resting
+from bench import bursts, compare, creations, deletions, overhead, reactions, resting, scaling
 from bench.figures import Row
 from bench.lab import Lab, Sizes, end_on_signals, lab
-from bench.report import Load, Result, save, show
+from bench.published import publish
+from bench.report import show
+from bench.results import Load, Result, Run, machine
 from controller.settings import ENV_PREFIX
+from dev.cluster import CHECKOUT
 from dev.engine import ensure_engine
 from dev.progress import DevError, console
 
-SCENARIOS: dict[str, Callable[[Lab], Awaitable[list[Row]]]] = {
-    "delete-mark": deletions.one_at_a_time,
-    "delete-mark-100": deletions.at_once,
-    "create": creations.one_at_a_time,
-    "create-100": creations.at_once,
-    "create-during": creations.during_deletions,
-    "writes": resting.writes,
-    "event-to-status": reactions.event_to_status,
-    "restart": reactions.restart,
-    "idle": resting.idle,
+Scenario = Callable[[Lab], Awaitable[list[Row]]]
+
+
+def _among(scenario: Scenario) -> Scenario:
+    """With as many sandboxes running in the background as `Sizes.population` says."""
+
+    async def run(running: Lab) -> list[Row]:
+        await running.populate()
+        return await scenario(running)
+
+    return run
+
+
+SCENARIOS: dict[str, Scenario] = {
+    # Nothing else runs yet.
     "processor": overhead.processor,
     "instant": overhead.latency_and_throughput,
     "many": overhead.many,
+    # The population grows; all that follow have it in the background.
+    "scale": scaling.grow,
+    "create": _among(creations.one_at_a_time),
+    "delete-mark": _among(deletions.one_at_a_time),
+    "burst": _among(bursts.at_once),
+    "create-during": _among(creations.during_deletions),
+    "throughput": _among(bursts.throughput),
+    "app-delete": _among(deletions.as_applications_do),
+    "event-to-status": _among(reactions.event_to_status),
+    "writes": _among(resting.writes),
+    "restart": reactions.restart,
+    "idle": resting.idle,
+    "stopped": scaling.stopped,
 }
 
 CALM_SECONDS = 3.0
+SCENARIO_SECONDS = 1200.0
+"""One that takes longer hangs; the others are worth measuring still."""
+WORK = CHECKOUT / "out" / "benchmarks"
+"""Every run's samples while it goes on; git ignores it."""
 
 
 def main(
@@ -42,31 +73,74 @@ def main(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples, in minutes.")] = False,
     keep: Annotated[
-        bool, typer.Option("--save", help="Write docs/benchmarks/<date>.json.")
+        bool,
+        typer.Option(
+            "--save", help="Publish in docs/benchmarks, as a run of everything does by itself."
+        ),
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option("--compare", help="An earlier run's JSON; 1 is returned if it was faster."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", help="A run's JSON, to be shown instead of measuring."),
+    ] = None,
 ) -> None:
     """Measure the operator beside plain docker-py, on a cluster of its own."""
     chosen = only or list(SCENARIOS)
     if unknown := set(chosen) - set(SCENARIOS):
         raise typer.BadParameter(f"no such scenario: {', '.join(sorted(unknown))}")
+    earlier = Run.read(against) if against else None
+    run = Run.read(results) if results else _begin(Sizes.quick() if quick else Sizes())
+    if earlier:
+        compare.check_sizes(earlier, run)  # now, not in half an hour
+    if results is None:
+        _measure_all(chosen, run, Sizes.quick() if quick else Sizes())
+    else:
+        show(run)
+    everything = results is None and not quick and not only
+    if run.results and (keep or everything):
+        for path in publish(run):
+            console.print(f"written: {path.relative_to(CHECKOUT)}")
+    if missed := [row for row in run.rows if row.met is False]:
+        console.print(f"{len(missed)} of the targets are missed")
+    slower = _compared(earlier, run) if earlier else 0
+    if run.failures:
+        raise DevError(f"not measured: {', '.join(run.failures)}")
+    if slower:
+        raise DevError(f"{slower} of the figures got slower")
+
+
+def _begin(sizes: Sizes) -> Run:
+    about = machine(ensure_engine())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Run(now, json.loads(json.dumps(asdict(sizes))), about)
+
+
+def _compared(earlier: Run, run: Run) -> int:
+    """How many figures got slower; tells all of them."""
+    verdicts = compare.compare(earlier, run)
+    compare.show(verdicts, earlier, run)
+    return sum(verdict.change == "slower" for verdict in verdicts)
+
+
+def _measure_all(chosen: list[str], run: Run, sizes: Sizes) -> None:
+    """Add to `run`, whose file is written after every scenario."""
     for name in [n for n in os.environ if n.startswith(ENV_PREFIX)]:
         del os.environ[name]  # the operator and the baseline have the default settings
     end_on_signals()
-    results: dict[str, Result] = {}
+    began = time.monotonic()
     try:
-        uvloop.run(_run(chosen, Sizes.quick() if quick else Sizes(), results))
+        uvloop.run(_scenarios(chosen, run, sizes))
     finally:
-        if results:
-            show(list(results.values()))
-    if keep:
-        console.print(f"saved {save(list(results.values()), ensure_engine(), quick=quick)}")
-    if failed := [n for n in chosen if n not in results]:
-        raise DevError(f"not measured: {', '.join(failed)}")
-    if missed := [row for result in results.values() for row in result.rows if row.met is False]:
-        console.print(f"{len(missed)} of the targets are missed")
+        if run.results:
+            show(run)
+            took = time.monotonic() - began
+            console.print(f"{took / 60:.1f} minutes in all; samples in {_path(run)}")
 
 
-async def _run(chosen: list[str], sizes: Sizes, results: dict[str, Result]) -> None:
+async def _scenarios(chosen: list[str], run: Run, sizes: Sizes) -> None:
     bars = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,12 +153,35 @@ async def _run(chosen: list[str], sizes: Sizes, results: dict[str, Result]) -> N
             await creations.warm_up(running)
             for name in chosen:
                 await running.rest(CALM_SECONDS, "letting the machine come to rest")
-                load = Load.now()
-                console.print(f"{name}: {load.text()}")
-                try:
-                    results[name] = Result(load, await SCENARIOS[name](running))
-                except DevError as error:  # the others are worth measuring still
-                    console.print(f"{name} failed: {error}\n{running.operator.last_words()}")
+                await _scenario(name, running, run)
+                run.write(_path(run))
+
+
+async def _scenario(name: str, running: Lab, run: Run) -> None:
+    """Measure one, and keep its failure to itself."""
+    load, began = Load.now(), time.monotonic()
+    console.print(f"{name}: {load.text()}")
+    try:
+        async with asyncio.timeout(SCENARIO_SECONDS):
+            rows = await SCENARIOS[name](running)
+    except Exception as error:
+        run.failures[name] = f"{type(error).__name__}: {error}"
+        console.print(f"{name} failed: {run.failures[name]}\n{running.operator.last_words()}")
+        await _mend(running)
+    else:
+        run.results[name] = Result(load, rows, time.monotonic() - began)
+        console.print(f"{name}: {run.results[name].seconds:.0f} s")
+
+
+async def _mend(running: Lab) -> None:
+    try:
+        await running.mend()
+    except Exception as error:
+        console.print(f"not all that it left could be removed: {type(error).__name__}: {error}")
+
+
+def _path(run: Run) -> Path:
+    return WORK / f"{run.stamp}.json"
 
 
 if __name__ == "__main__":

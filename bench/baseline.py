@@ -74,6 +74,35 @@ class Baseline:
         self._client.stop(container_id, timeout=grace_seconds)
         self._client.remove_container(container_id, v=True, force=True)
 
+    def live(self, spec: dict[str, Any], grace_seconds: int) -> None:
+        """A whole life: create, start, stop, remove."""
+        made, _ = self.create(spec)
+        self.stop_and_remove(made, grace_seconds)
+
+    def delete_as_applications_do(self, container_id: str, grace_seconds: int) -> float:
+        """OpenHands' order of calls in the request that deletes: look at the container, stop it,
+        remove it; look at its volume, remove it. How many seconds the request takes."""
+        began = time.monotonic()
+        seen = self._client.inspect_container(container_id)
+        if seen["State"]["Status"] in ("running", "paused"):
+            self._client.stop(container_id, timeout=grace_seconds)
+        self._client.remove_container(container_id)
+        for volume in (mount["Name"] for mount in seen["Mounts"] if mount["Type"] == "volume"):
+            self._client.inspect_volume(volume)
+            self._client.remove_volume(volume)
+        return time.monotonic() - began
+
+    def leave_stopped(self, spec: dict[str, Any]) -> str:
+        """A container that ran and ended by itself, without network; its ID. `spec`'s command must
+        end."""
+        uid = str(uuid.uuid4())
+        body = self.body(spec, uid)
+        body["HostConfig"]["NetworkMode"] = "none"
+        made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
+        self._client.start(made)
+        self._client.wait(made)
+        return str(made)
+
     def stop_and_remove_all(self, ids: Iterable[str], grace_seconds: int) -> Ending:
         """A thread for each, since each waits out its grace period in one."""
         return Ending(self, list(ids), grace_seconds)
@@ -85,6 +114,11 @@ class Baseline:
     def remove_all(self, ids: Iterable[str], width: int) -> None:
         with ThreadPoolExecutor(width) as pool:
             list(pool.map(self.remove, ids))
+
+    def remove_everything(self) -> None:
+        """All containers that this baseline made."""
+        mine = {"label": f"{names.OWNER_LABEL}={self._owner.label}"}
+        self.remove_all((c["Id"] for c in self._client.containers(all=True, filters=mine)), 8)
 
     def body(self, spec: dict[str, Any], uid: str = "") -> dict[str, Any]:
         """The body of the container's creation, as the operator makes it."""

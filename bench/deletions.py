@@ -1,4 +1,4 @@
-"""How soon a deletion shows, and how long it takes: one at a time, and a hundred at once.
+"""How soon a deletion shows, and how long it takes: one at a time, and as applications do it.
 
 DELETING counts from the watch event that carries deletionTimestamp to the one with the phase, on
 one watch: what the caller of delete waits for is over before.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bench.creations import GRACE_SECONDS
-from bench.figures import WARM_UP, Row, at_most, compared, milliseconds, seconds
+from bench.figures import WARM_UP, Row, at_most, compared, milliseconds
 from bench.lab import Lab
 from bench.sandboxes import Told, gone, in_phase
 
 SINGLE_BOUND_MS = 50
-BURST_BOUND_MS = 300
+SECONDS_BETWEEN = 1.0
+"""From one delete to the next as applications do them: each does its work alone, and only the
+grace periods overlap."""
+VOLUMES = [{"name": "work", "mountPath": "/work", "managed": {}}]
 
 
 async def one_at_a_time(lab: Lab) -> list[Row]:
@@ -28,36 +34,78 @@ async def one_at_a_time(lab: Lab) -> list[Row]:
         ends.append((await lab.sandboxes.until(name, gone)).at - began)
         marks.append(mark_latency(lab.sandboxes.history(name)))
     what = "deletionTimestamp to DELETING, one at a time"
+    mark = at_most("delete-mark", what, milliseconds(marks[WARM_UP:]), SINGLE_BOUND_MS)
     return [
-        at_most("delete-mark", what, milliseconds(marks[WARM_UP:]), SINGLE_BOUND_MS),
+        replace(mark, curve="one at a time"),
         Row("delete-mark", "delete until gone, nobody waits", milliseconds(ends[WARM_UP:])),
     ]
 
 
-async def at_once(lab: Lab) -> list[Row]:
-    """A hundred that ignore SIGTERM; beside it, docker-py's stop and remove by a thread each."""
-    marks, ends, others = list[float](), list[float](), list[float]()
-    burst = lab.sizes.burst
-    for _ in lab.track(range(lab.sizes.rounds), f"delete, {burst} at once"):
-        doomed = await lab.run_all("doomed", burst, lab.stubborn())
+async def as_applications_do(lab: Lab) -> list[Row]:
+    """What who deletes waits for: our DELETE call, beside the request in which OpenHands stops the
+    container, removes it, and removes its volume."""
+    rows = []
+    for kind, what, spec in (
+        ("heeds", "heeds SIGTERM", lab.spec(volumes=VOLUMES)),
+        ("ignores", "ignores SIGTERM", lab.stubborn() | {"volumes": VOLUMES}),
+    ):
+        ours = await _by_operator(lab, kind, spec)
+        theirs = milliseconds(await _by_request(lab, kind, spec))
+        for told, waited in (
+            ("the call returns", ours.called),
+            ("DELETING shows", ours.shown),
+            ("all is gone", ours.gone),
+        ):
+            row = compared(
+                "app-delete",
+                f"{what}: DELETE until {told}; docker-py: stop({GRACE_SECONDS}), remove, volume",
+                milliseconds(waited),
+                theirs,
+            )
+            rows.append(replace(row, curve=f"{what}: {told}"))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Waited:
+    """Seconds from the DELETE call on."""
+
+    called: list[float] = field(default_factory=list)
+    shown: list[float] = field(default_factory=list)
+    gone: list[float] = field(default_factory=list)
+
+
+async def _by_operator(lab: Lab, kind: str, spec: dict[str, Any]) -> _Waited:
+    waited = _Waited()
+
+    async def delete(name: str) -> None:
         began = time.monotonic()
-        await asyncio.gather(*(lab.sandboxes.delete(name) for name in doomed))
-        told = await asyncio.gather(*(lab.sandboxes.until(name, gone) for name in doomed))
-        ends.append(max(t.at for t in told) - began)
-        marks += [mark_latency(lab.sandboxes.history(name)) for name in doomed]
-        others.append(await asyncio.to_thread(_by_docker, lab))
-    what = f"deletionTimestamp to DELETING, {burst} at once that ignore SIGTERM"
-    gone_what = f"delete until all {burst} are gone; docker-py: stop + remove, a thread each"
-    return [
-        at_most("delete-mark-100", what, milliseconds(marks), BURST_BOUND_MS),
-        compared(
-            "delete-mark-100",
-            gone_what,
-            seconds(ends),
-            seconds(others),
-            note=f"both wait out {GRACE_SECONDS} s of grace",
-        ),
-    ]
+        await lab.sandboxes.delete(name)
+        waited.called.append(time.monotonic() - began)
+        waited.shown.append((await lab.sandboxes.until(name, in_phase("DELETING"))).at - began)
+        waited.gone.append((await lab.sandboxes.until(name, gone)).at - began)
+
+    doomed = await lab.run_all(kind, lab.sizes.applications, spec)
+    async with asyncio.TaskGroup() as group:
+        for name in lab.track(doomed, f"delete by the operator, {kind} SIGTERM"):
+            group.create_task(delete(name))
+            await asyncio.sleep(SECONDS_BETWEEN)
+    return waited
+
+
+async def _by_request(lab: Lab, kind: str, spec: dict[str, Any]) -> list[float]:
+    baseline, count, loop = lab.baseline, lab.sizes.applications, asyncio.get_running_loop()
+    doomed, _ = await asyncio.to_thread(baseline.create_all, count, spec, lab.width)
+    with ThreadPoolExecutor(count) as requests:
+        waiting = []
+        for made in lab.track(doomed, f"delete in a request, {kind} SIGTERM"):
+            waiting.append(
+                loop.run_in_executor(
+                    requests, baseline.delete_as_applications_do, made, GRACE_SECONDS
+                )
+            )
+            await asyncio.sleep(SECONDS_BETWEEN)
+        return await asyncio.gather(*waiting)
 
 
 def mark_latency(history: list[Told]) -> float:
@@ -65,10 +113,3 @@ def mark_latency(history: list[Told]) -> float:
     asked = next(told for told in history if told.marked)
     shown = next(told for told in history if in_phase("DELETING")(told))
     return shown.at - asked.at
-
-
-def _by_docker(lab: Lab) -> float:
-    doomed, _ = lab.baseline.create_all(lab.sizes.burst, lab.stubborn(), lab.width)
-    ending = lab.baseline.stop_and_remove_all(doomed, GRACE_SECONDS)
-    ending.wait()
-    return max(ending.ends) - ending.began

@@ -2,6 +2,7 @@
 
 Figures   samples of one thing, in one unit
 Row       one line of the table: the operator's figures, the baseline's, the target
+Point     where a Row lies on a curve of cost against a number of things
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Unit = Literal["ms", "s", "", "%", "MB", "KB", "/s"]
+
+DOCKER_PY = "docker-py"
+FLOOR = "the floor"
 
 WARM_UP = 3
 """So many first samples are left out: connections, caches and lazy imports are theirs."""
@@ -28,6 +32,11 @@ class Figures:
     @classmethod
     def of(cls, samples: Iterable[float], unit: Unit) -> Figures:
         return cls(tuple(samples), unit)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of a rate; of all else less is better."""
+        return self.unit == "/s"
 
     def percentile(self, percent: float) -> float:
         """By nearest rank, so that each is a sample that was measured; NaN without samples."""
@@ -61,6 +70,19 @@ def counts(values: Iterable[float]) -> Figures:
     return Figures.of(values, "")
 
 
+def rates(values: Iterable[float]) -> Figures:
+    """So many a second."""
+    return Figures.of(values, "/s")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a row lies on a curve: `series` names the curve, `at` is the number on its x axis."""
+
+    series: str
+    at: float
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table. `met` None: told for information, nothing was promised."""
@@ -74,6 +96,16 @@ class Row:
     target: str = ""
     met: bool | None = None
     note: str = ""
+    curve: str = ""
+    """Its name among the distributions that the plot of its scenario shows; empty: not shown."""
+    point: Point | None = None
+    beside: str = DOCKER_PY
+    """What the baseline is."""
+
+    @property
+    def independent(self) -> bool:
+        """The baseline runs none of the operator's code, so it tells how fast the machine was."""
+        return self.baseline is not None and self.beside in (DOCKER_PY, FLOOR)
 
 
 def at_most(
@@ -101,10 +133,11 @@ def compared(
     *,
     note: str = "",
 ) -> Row:
-    """A row whose median must not exceed `bound` times the baseline's."""
+    """A row whose median must not exceed `bound` times the baseline's; of a rate, reach it."""
     ratio = operator.median / baseline.median
-    target = "" if bound is None else f"median <= {bound:g} x"
-    met = None if bound is None else ratio <= bound
+    more = operator.higher_is_better
+    target = "" if bound is None else f"median {'>=' if more else '<='} {bound:g} x"
+    met = None if bound is None else ratio >= bound if more else ratio <= bound
     return Row(scenario, what, operator, baseline, ratio, target, met, note)
 
 

@@ -8,6 +8,7 @@ engine carries this cluster's UID, and all of that is removed at the end, howeve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -34,11 +35,13 @@ from dev.apiserver import ADMIN_GROUP, ControlPlane
 from dev.binaries import ensure_binaries
 from dev.images import ensure_busybox
 from dev.processes import Supervised
-from dev.progress import step
+from dev.progress import DevError, step
 
 T = TypeVar("T")
 
 SECONDS_TO_REMOVE = 60
+PREPARED_AT_ONCE = 32
+"""More only wait, and the last for longer than a client waits."""
 
 LIMITS = {"cpu": "1", "memory": "256Mi", "pids": 64}
 IGNORES_SIGTERM = "trap '' TERM; while true; do sleep 3600; done"
@@ -62,9 +65,9 @@ class Sizes:
     """Of each kind of event."""
     writers: int = 10
     """Sandboxes whose writes are counted."""
-    rest_seconds: float = 300.0
-    population: int = 200
-    idle_seconds: float = 60.0
+    population: int = 500
+    """Sandboxes that run in the background. A Docker bridge takes about a thousand."""
+    idle_seconds: float = 300.0
     restarts: int = 3
     instant: int = 100
     """Creations one at a time on the instant engine, in each round; three times as many at once."""
@@ -72,6 +75,20 @@ class Sizes:
     """Whole lives whose processor time is told, in each round."""
     many: int = 5000
     """Sandboxes on the instant engine."""
+    lives: int = 100
+    """Sandboxes created and deleted in each round of the throughput."""
+    applications: int = 15
+    """Deletes of each kind, as applications do them."""
+    steps: tuple[int, ...] = (1, 10, 100, 500)
+    """Numbers of running sandboxes at which the costs are measured."""
+    step_singles: int = 10
+    """Pairs of one container each at each step."""
+    step_events: int = 200
+    """Events at each step whose processor time is measured."""
+    step_idle_seconds: float = 65.0
+    """At rest at each step: longer than from one resync to the next."""
+    stopped: int = 1000
+    """Stopped containers of others on the engine."""
 
     @classmethod
     def quick(cls) -> Sizes:
@@ -83,13 +100,19 @@ class Sizes:
             quiet=6,
             reactions=7,
             writers=4,
-            rest_seconds=30.0,
             population=50,
             idle_seconds=20.0,
             restarts=1,
             instant=20,
             processor_lives=16,
             many=500,
+            lives=30,
+            applications=5,
+            steps=(1, 10, 50),
+            step_singles=6,
+            step_events=50,
+            step_idle_seconds=10.0,
+            stopped=50,
         )
 
 
@@ -126,6 +149,11 @@ class Operator:
         if self._process is not None:
             self._process.kill()
             self._process = None
+
+    def ensure(self) -> None:
+        """Start it unless it runs."""
+        if self._process is None or not self._process.alive():
+            self.start()
 
     @property
     def process(self) -> psutil.Process:
@@ -197,12 +225,14 @@ class Lab:
         self.progress.remove_task(task)
 
     async def run_all(self, kind: str, count: int, spec: dict[str, Any]) -> list[str]:
-        """So many running Sandboxes, made at once; nothing of it is measured."""
+        """So many running Sandboxes; nothing of it is measured."""
         made = self.names(kind, count)
         task = self.progress.add_task(f"preparing {count} sandboxes", total=count)
+        room = asyncio.Semaphore(PREPARED_AT_ONCE)
 
         async def one(name: str) -> None:
-            await self.sandboxes.create_running(name, spec)
+            async with room:
+                await self.sandboxes.create_running(name, spec)
             self.progress.advance(task)
 
         await asyncio.gather(*(one(name) for name in made))
@@ -222,11 +252,26 @@ class Lab:
         await asyncio.gather(*(one(name) for name in ended))
         self.progress.remove_task(task)
 
-    async def populate(self) -> list[str]:
-        """The running sandboxes that the scenarios at rest share, as many as `sizes` says."""
-        if missing := self.sizes.population - len(self.population):
+    async def populate(self, count: int | None = None) -> list[str]:
+        """The running sandboxes that stay for all scenarios: `count`, or as many as `sizes` says.
+        There may be more already."""
+        missing = (self.sizes.population if count is None else count) - len(self.population)
+        if missing > 0:
             self.population += await self.run_all("resident", missing, self.spec())
         return self.population
+
+    async def mend(self) -> None:
+        """After a scenario that failed: remove what it left, and start what it ended."""
+        for task in self.progress.task_ids:
+            self.progress.remove_task(task)
+        self.operator.ensure()
+        await asyncio.to_thread(self.baseline.remove_everything)
+        present = self.sandboxes.present()
+        self.population[:] = [n for n in self.population if present.get(n) == "RUNNING"]
+        for name in (left := present.keys() - set(self.population)):
+            with contextlib.suppress(DevError):  # gone meanwhile
+                await self.sandboxes.delete(name)
+        await asyncio.gather(*(self.sandboxes.until(name, gone) for name in left))
 
 
 @asynccontextmanager

@@ -55,7 +55,8 @@ async def event_to_status(lab: Lab) -> list[Row]:
             took = await _react(lab, client, kind)
             every += took
             what = f"docker {kind.name} to status"
-            rows.append(Row("event-to-status", what, milliseconds(took)))
+            row = Row("event-to-status", what, milliseconds(took), curve=f"docker {kind.name}")
+            rows.append(row)
     summary = at_most("event-to-status", "all of these", milliseconds(every), EVENT_BOUND_MS)
     return [summary, *rows]
 
@@ -120,7 +121,7 @@ async def restart(lab: Lab) -> list[Row]:
     boxes = await lab.populate()
     took, strays = list[float](), list[Write]()
     for _ in lab.track(range(lab.sizes.restarts), "restart"):
-        took.append(await _restart(lab, boxes, strays))
+        took.append(await restart_once(lab, strays))
     count = len(boxes)
     return [
         at_most(
@@ -140,9 +141,11 @@ async def restart(lab: Lab) -> list[Row]:
     ]
 
 
-async def _restart(lab: Lab, boxes: list[str], strays: list[Write]) -> float:
+async def restart_once(lab: Lab, strays: list[Write] | None = None) -> float:
+    """Seconds from the start of the process until it has converged. `strays` is added to by the
+    writes on what did not change."""
     # Evenly from the first to the last of the listing.
-    ordered = sorted(boxes)
+    ordered = sorted(lab.population)
     victims = [ordered[i * (len(ordered) - 1) // (VICTIMS - 1)] for i in range(VICTIMS)]
     lab.operator.kill()
     with engine.client(lab.docker_host) as client:
@@ -156,9 +159,10 @@ async def _restart(lab: Lab, boxes: list[str], strays: list[Write]) -> float:
         *(lab.sandboxes.until(name, in_phase("MISSING"), after=began) for name in victims)
     )
     await lab.rest(SETTLE_SECONDS, "looking for writes")
-    strays += [w for w in lab.audit.since(mark) if _stray(w, victims)]
+    if strays is not None:
+        strays += [w for w in lab.audit.since(mark) if _stray(w, victims)]
     await lab.end_all(victims)
-    lab.population[:] = [name for name in boxes if name not in victims]
+    lab.population[:] = [name for name in lab.population if name not in victims]
     await lab.populate()
     return max(told.at for told in shown) - began
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bench.audit import Write
-from bench.figures import Figures, Row, at_most, counts
+from bench.figures import Figures, Point, Row, at_most, counts
 from bench.lab import Lab
+from bench.usage import cpu_seconds, resident_mb
 from controller.core import names
 
 TO_RUNNING_BOUND = 4
@@ -24,9 +27,6 @@ async def writes(lab: Lab) -> list[Row]:
     await lab.rest(SETTLE_SECONDS, "settling")
     to_running = lab.audit.since(mark)
     mark = lab.audit.mark()
-    await lab.rest(lab.sizes.rest_seconds, "counting writes at rest")
-    at_rest = lab.audit.since(mark)
-    mark = lab.audit.mark()
     await lab.sandboxes.remove_all(boxes)
     await lab.rest(SETTLE_SECONDS, "settling")
     to_gone = lab.audit.since(mark)
@@ -38,28 +38,38 @@ async def writes(lab: Lab) -> list[Row]:
         each = counts(sorted(_per_sandbox(seen, boxes).values()))
         rows.append(at_most("writes", what, each, bound, percent=100, note=_kinds(seen, boxes)))
         rows.append(Row("writes", f"Events, {what}", counts([_events(seen) / len(boxes)])))
-    what = f"of any kind in {lab.sizes.rest_seconds:g} s at rest, {len(boxes)} sandboxes"
-    rows.append(at_most("writes", what, counts([len(at_rest)]), 0))
     return rows
 
 
 async def idle(lab: Lab) -> list[Row]:
-    """Processor time and memory of the operator's process over sandboxes that only run."""
-    boxes = await lab.populate()
+    """Processor time and memory of the operator's process over sandboxes that only run, and
+    whether it writes anything."""
+    boxes, wait = await lab.populate(), lab.sizes.idle_seconds
     await lab.rest(SETTLE_SECONDS, "settling")
-    process, mark = lab.operator.process, lab.audit.mark()
-    before = process.cpu_times()
-    await lab.rest(lab.sizes.idle_seconds, "measuring the operator at rest")
-    after = process.cpu_times()
-    used = after.user + after.system - before.user - before.system
-    percent = Figures.of([100 * used / lab.sizes.idle_seconds], "%")
-    memory = Figures.of([process.memory_info().rss / 1e6], "MB")
-    what = f"{len(boxes)} idle sandboxes"
+    mark = lab.audit.mark()
+    used = await idle_percent(lab, wait)
     written = counts([len(lab.audit.since(mark))])
+    what = f"{len(boxes)} idle sandboxes: writes in {wait:g} s"
+    return [*idle_rows(lab, "idle", len(boxes), used), at_most("idle", what, written, 0)]
+
+
+async def idle_percent(lab: Lab, wait: float) -> float:
+    """What part of a core the operator uses while nothing is asked of it, in so many seconds."""
+    before, began = cpu_seconds(lab.operator.process), time.monotonic()
+    await lab.rest(wait, "measuring the operator at rest")
+    used, passed = cpu_seconds(lab.operator.process) - before, time.monotonic() - began
+    return 100 * used / passed
+
+
+def idle_rows(lab: Lab, scenario: str, running: int, used: float) -> list[Row]:
+    """The part of a core, and the operator's memory as it is now."""
+    what, percent = f"{running} idle sandboxes", Figures.of([used], "%")
+    memory = Figures.of([resident_mb(lab.operator.process)], "MB")
+    core = at_most(scenario, f"{what}: part of a core", percent, CPU_BOUND_PERCENT)
+    resident = at_most(scenario, f"{what}: resident memory", memory, MEMORY_BOUND_MB)
     return [
-        at_most("idle", f"{what}: part of a core", percent, CPU_BOUND_PERCENT),
-        at_most("idle", f"{what}: resident memory", memory, MEMORY_BOUND_MB),
-        at_most("idle", f"{what}: writes in {lab.sizes.idle_seconds:g} s", written, 0),
+        replace(core, point=Point("part of a core at rest", running)),
+        replace(resident, point=Point("resident memory", running)),
     ]
 
 

@@ -126,6 +126,7 @@ class Sandboxes:
         await self._call("DELETE", f"{_PATH}/{name}")
 
     async def annotate(self, name: str, annotations: dict[str, str]) -> None:
+        """A change that needs nothing done."""
         headers = {"Content-Type": "application/merge-patch+json"}
         body = {"metadata": {"annotations": annotations}}
         await self._call("PATCH", f"{_PATH}/{name}", body, headers)
@@ -150,6 +151,10 @@ class Sandboxes:
 
     def history(self, name: str) -> list[Told]:
         return self._history[name]
+
+    def present(self) -> dict[str, str]:
+        """The phase of each that exists, by name."""
+        return {n: told[-1].phase for n, told in self._history.items() if not told[-1].gone}
 
     def last(self, name: str) -> Told:
         return self._history[name][-1]

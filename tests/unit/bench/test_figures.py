@@ -2,7 +2,7 @@
 
 import math
 
-from bench.figures import Figures, at_most, compared, counts, milliseconds, seconds
+from bench.figures import Figures, at_most, compared, counts, milliseconds, rates, seconds
 
 
 def test_percentiles_are_samples_that_were_measured() -> None:
@@ -41,3 +41,10 @@ def test_a_comparison_is_of_medians() -> None:
     assert row.ratio == 1.3
     assert row.met is False
     assert compared("s", "w", seconds([1]), seconds([2])).met is None
+
+
+def test_a_rate_must_reach_its_bound() -> None:
+    row = compared("s", "w", rates([9.5]), rates([10.0]), 0.9)
+    assert row.met is True
+    assert row.target == "median >= 0.9 x"
+    assert compared("s", "w", rates([8.5]), rates([10.0]), 0.9).met is False
