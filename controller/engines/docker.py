@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 import requests
 import urllib3
 from docker import APIClient, auth
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, InvalidRepository
 from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
@@ -256,7 +256,10 @@ class DockerEngine:
     async def pull(self, image: str) -> None:
         def request(client: Any) -> Any:
             name, tag = words.image_reference(image)
-            registry, _ = auth.resolve_repository_name(name)
+            try:
+                registry, _ = auth.resolve_repository_name(name)
+            except InvalidRepository as error:  # a DockerException, as is no answer at all
+                raise words.refusal(str(error), Reason.INVALID_SPEC) from None
             login = auth.get_config_header(client, registry)
             response = client._post(
                 client._url("/images/create"),

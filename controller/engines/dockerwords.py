@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from controller.core import names
+from controller.core import names, quantity
 from controller.core.names import Owner
 from controller.core.reasons import Reason
 from controller.core.state import Container, Limits, Run
@@ -21,8 +21,9 @@ from controller.engines.base import ContainerSpec, EngineEvent, EngineRefused, V
 CPU_PERIOD_US = 100_000
 """Limits are set as quota and period, not NanoCpus, which Docker cannot lift again in place."""
 
-NO_MEMORY_LIMIT = 1 << 62
-"""Docker cannot lift a memory limit (0 means "as it was", -1 is refused): 4 EiB stand for none."""
+NO_MEMORY_LIMIT = quantity.LIMIT
+"""Docker cannot lift a memory limit (0 means "as it was", -1 is refused): this stands for none.
+It is more than any limit may be: one that reads as none would be set again and again."""
 
 EVENT_ACTIONS = ("create", "start", "die", "oom", "pause", "unpause", "update", "destroy")
 """The actions that change what `container` reports; exec and health checks make many others."""
@@ -276,6 +277,12 @@ _CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
             "spec.resources.limits.cpu is out of Docker's range: ask for at least 10m.",
         ),
         (
+            r"cannot unmarshal number .*CpuQuota"
+            r"|write \S*cpu\.(cfs_quota_us|max): invalid argument",
+            Reason.INVALID_SPEC,
+            "spec.resources.limits.cpu is more than the kernel can count: ask for less.",
+        ),
+        (
             r"unknown (or invalid )?runtime( specified| name:)? ?(?P<what>\S+)",
             Reason.RUNTIME_NOT_FOUND,
             "The engine has no runtime {what}: add it to the engine, or name another.",
@@ -304,7 +311,12 @@ _CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
             Reason.INVALID_SPEC,
             "spec.workingDir: {what} is not an absolute path of a directory that can be entered.",
         ),
-        (r"invalid reference format", Reason.INVALID_SPEC, "spec.image is no image name: {all}"),
+        (
+            r"invalid reference format|repository name (must not be more than|cannot contain)"
+            r"|invalid index name",
+            Reason.INVALID_SPEC,
+            "spec.image is no image name: {all}",
+        ),
         (r"invalid (container)?port", Reason.INVALID_SPEC, "spec.ports: {all}"),
         (r"mount (config|path|point)", Reason.INVALID_SPEC, "spec.volumes: {all}"),
     )
@@ -315,6 +327,10 @@ _NOT_FOUND_IN_REGISTRY = re.compile(
     r"|repository does not exist|not found: does not exist",
     re.IGNORECASE,
 )
+
+_FOREIGN_BODY = re.compile(r"(error parsing HTTP \d+ response body): .*", re.DOTALL)
+"""What answered is no registry, and Docker quotes it. Whoever names the image must not read so what
+other services say to the engine's machine."""
 
 _NOISE = re.compile(
     r"failed to create (shim task|shim|task for container): |OCI runtime \w+ failed: "
@@ -332,6 +348,7 @@ def refusal(explanation: str, otherwise: Reason) -> EngineRefused:
 def pull_refusal(image: str, explanation: str) -> EngineRefused:
     missing = _NOT_FOUND_IN_REGISTRY.search(explanation)
     reason = Reason.IMAGE_NOT_FOUND if missing else Reason.IMAGE_PULL_FAILED
+    explanation = _FOREIGN_BODY.sub(r"\1: it is not a registry's", explanation)
     return EngineRefused(reason, plain(f"Image {image} could not be pulled: {explanation}"))
 
 

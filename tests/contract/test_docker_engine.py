@@ -163,6 +163,15 @@ class TestPull:
 
 
 class TestStream:
+    @pytest.mark.parametrize("image", ["http://a/b", "a.b-/c"])
+    async def test_what_is_no_image_name_is_not_taken_for_an_outage(
+        self, docker_lab: Lab, image: str
+    ) -> None:
+        with pytest.raises(EngineRefused) as refused:
+            await docker_lab.engine.pull(image)
+        assert refused.value.reason is Reason.INVALID_SPEC
+        assert "spec.image" in refused.value.message
+
     async def test_a_closed_stream_leaves_no_thread(self, docker_lab: Lab) -> None:
         before = set(threading.enumerate())
         events = docker_lab.engine.events()

@@ -146,8 +146,9 @@ class TestBody:
         )
         assert mount["VolumeOptions"]["Labels"] == words.volume_labels(OWNER, SPEC, volume)
 
-    def test_limits_read_back_as_they_were_set(self) -> None:
-        limits = Limits(cpu_millis=1500, memory_bytes=64 << 20, pids=7)
+    @pytest.mark.parametrize("memory", [64 << 20, 1 << 62, 5 << 60, 2**63 - 2])
+    def test_limits_read_back_as_they_were_set(self, memory: int) -> None:
+        limits = Limits(cpu_millis=1500, memory_bytes=memory, pids=7)
         for body in (
             words.container_body(OWNER, replace(SPEC, limits=limits))["HostConfig"],
             words.limits_body(limits),
@@ -206,6 +207,23 @@ OCI = (
             "Minimum memory limit allowed is 6MB",
             Reason.INVALID_SPEC,
             "spec.resources.limits.memory",
+        ),
+        (
+            "json: cannot unmarshal number 100000000000000000000 into Go struct field"
+            " HostConfig.HostConfig.CpuQuota of type int64",
+            Reason.INVALID_SPEC,
+            "spec.resources.limits.cpu",
+        ),
+        (
+            OCI + 'error setting cgroup config for procHooks process: failed to write "100000000000'
+            '000": write /sys/fs/cgroup/cpu/docker/0f/cpu.cfs_quota_us: invalid argument: unknown',
+            Reason.INVALID_SPEC,
+            "spec.resources.limits.cpu",
+        ),
+        (
+            "repository name must not be more than 255 characters",
+            Reason.INVALID_SPEC,
+            "spec.image",
         ),
         ("Unknown runtime specified runsc", Reason.RUNTIME_NOT_FOUND, "no runtime runsc"),
         ("unknown or invalid runtime name: runsc", Reason.RUNTIME_NOT_FOUND, "no runtime runsc"),
@@ -317,6 +335,14 @@ def test_a_pull_tells_missing_from_failing(text: str, reason: Reason) -> None:
     refused = words.pull_refusal("a/b:1", text)
     assert refused.reason is reason
     assert "a/b:1" in refused.message
+
+
+def test_what_is_no_registry_is_not_quoted() -> None:
+    """Docker quotes what any service on the engine's network answers to it."""
+    said = "error parsing HTTP 404 response body: invalid character 'h': \"hidden\\nhidden\""
+    refused = words.pull_refusal("127.0.0.1:80/a", said)
+    assert "HTTP 404" in refused.message
+    assert "hidden" not in refused.message
 
 
 @pytest.mark.parametrize(
