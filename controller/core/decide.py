@@ -181,7 +181,9 @@ def _blind(sandbox: Subject, seen: Seen, now: datetime, *, changed: bool, away: 
         )
     else:
         return Decision(stored)
-    kept = [c for c in stored.conditions if c.type != ConditionType.ENGINE_REACHABLE]
+    # Others' conditions are not kept: with one of ours more there could be too many.
+    ours = set(ConditionType) - {ConditionType.ENGINE_REACHABLE}
+    kept = [c for c in stored.conditions if c.type in ours]
     kept.append(
         _condition(sandbox, ConditionType.ENGINE_REACHABLE, False, condition[0], condition[1], now)
     )

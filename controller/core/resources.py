@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -43,6 +45,9 @@ from controller.core.state import Limits
 
 HASH_VERSION = "v1"
 """Prefix of `SandboxSpec.spec_hash`. A hash of another version says nothing about drift."""
+
+
+MAX_INT32 = 2**31 - 1
 
 
 class InvalidResource(ValueError):
@@ -106,8 +111,8 @@ def _plain(kind: str, message: str) -> str:
 
 # --- Kinds of values -------------------------------------------------------------------------
 
-_X = r"[^./:\\\x00-\x1f\x7f]"  # of a file's name
-_U = r"[^./#\\\x00-\x20\x7f]"  # of a URL's path
+_X = r"[^./:\\\x00-\x1f\x7f-\x9f]"  # of a file's name
+_U = r"[^./#\\\x00-\x20\x7f-\x9f]"  # of a URL's path
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -115,7 +120,8 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?
 MOUNT_PATH = rf"^(/(\.?{_X})+\.?)+$"
 DIRECTORY = rf"^(/(\.?{_X})+\.?)*/?$"
 URL_PATH = rf"^(/(\.?{_U})+\.?)*/?$"
-NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"  # terminals obey the upper ones too
+LABEL_KEY = r"^[A-Za-z0-9][-._/A-Za-z0-9]*$"
 
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
@@ -176,8 +182,30 @@ def _rfc3339(moment: datetime) -> str:
     return text.removesuffix("+00:00") + "Z"
 
 
-Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
+def _near(moment: datetime) -> datetime:
+    # Python's dates end with the year 9999: beyond these no deadline could be reckoned from it.
+    if not 1000 <= moment.year < 9000:
+        raise ValueError("should be between the years 1000 and 9000")
+    return moment
+
+
+Timestamp = Annotated[
+    AwareDatetime, AfterValidator(_near), PlainSerializer(_rfc3339, when_used="json")
+]
 """RFC 3339 with Z; whole seconds from the API server, microseconds where we write them."""
+
+
+def _outside_proc(path: str) -> str:
+    # Files of the host that a runtime has open are in /proc while it starts a container.
+    if f"{path}/".startswith("/proc/"):
+        raise ValueError("should not be in /proc")
+    return path
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if not all(len(key) <= 253 and re.fullmatch(LABEL_KEY, key) for key in labels):
+        raise ValueError("should have keys of 253 letters, digits, '-', '.', '_' and '/' at most")
+    return labels
 
 
 def _cut(limit: int) -> BeforeValidator:
@@ -294,8 +322,13 @@ class Volume(Model):
 
     name: Label
     """Name of the volume within the Sandbox: lower-case letters, digits and '-'."""
-    mount_path: Annotated[str, Field(min_length=1, max_length=1024, pattern=MOUNT_PATH)]
-    """Where it appears in the container: absolute, without '..', ':' or a '/' at the end."""
+    mount_path: Annotated[
+        str,
+        Field(min_length=1, max_length=1024, pattern=MOUNT_PATH),
+        AfterValidator(_outside_proc),
+    ]
+    """Where it appears in the container: absolute, without '..', ':' or a '/' at the end, and not
+    in /proc."""
     read_only: bool = False
     """Mount it read-only."""
     managed: ManagedVolume | None = None
@@ -402,10 +435,15 @@ class SandboxSpec(Model):
     $(NAME) is not expanded."""
     args: Annotated[tuple[Argument, ...], Field(max_length=256)] | None = None
     """Replaces the image's arguments. Not for secrets: process lists show it."""
-    working_dir: Annotated[str, Field(min_length=1, max_length=1024, pattern=DIRECTORY)] | None = (
-        None
-    )
-    """Directory that the container starts in, absolute. Without it, the image's."""
+    working_dir: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=1024, pattern=DIRECTORY),
+            AfterValidator(_outside_proc),
+        ]
+        | None
+    ) = None
+    """Directory that the container starts in, absolute, not in /proc. Without it, the image's."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=256)] = ()
     """Environment variables. They win over those of envFrom."""
     env_from: Annotated[tuple[EnvFromSource, ...], Field(max_length=16)] = ()
@@ -441,8 +479,11 @@ class SandboxSpec(Model):
     termination_grace_period_seconds: Annotated[int, Field(ge=0, le=3600)] = 10
     """Seconds, 0 to 3600, from the stop signal to the kill when the Sandbox is stopped or
     deleted."""
-    labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
-    """Labels of the container on the engine. Those of the operator win."""
+    labels: Annotated[dict[str, LabelValue], Field(max_length=32), AfterValidator(_labels)] = Field(
+        default_factory=dict
+    )
+    """Labels of the container on the engine. Those of the operator win. Keys are letters, digits,
+    '-', '.', '_' and '/', 253 at most."""
     template_ref: TemplateRef | None = None
     """Reserved: templates come in a later version. Set image instead."""
 
@@ -553,11 +594,11 @@ class ContainerStatus(Model):
     """When it was started last."""
     finished_at: Timestamp | None = None
     """When its last run ended."""
-    exit_code: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
+    exit_code: Annotated[int, Field(ge=-(2**31), le=MAX_INT32)] | None = None
     """Exit code of its last run that ended."""
     reason: Word = ""
     """Why its last run ended, such as OOMKilled."""
-    restart_count: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    restart_count: Annotated[int, Field(ge=0, le=MAX_INT32)] = 0
     """How often the operator started it again after it had exited by itself."""
 
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from controller.core.reasons import ConditionType, Reason
-from controller.core.resources import Pausing, Phase, SandboxSpec, SandboxStatus
+from controller.core.resources import MAX_INT32, Pausing, Phase, SandboxSpec, SandboxStatus
 from controller.core.rules import Rules
 from controller.core.state import Container, Failure, Holdings, Limits, Run, Seen, Verb, run_id
 from controller.core.subject import Subject
@@ -420,7 +420,7 @@ class _Row:
             Reason.RESTARTING,
             f"restarting after: {_describe(c, cause)}",
             start,
-            restart_count=count + 1,
+            restart_count=min(count + 1, MAX_INT32),
         )
 
     def _ended(

@@ -87,7 +87,8 @@ def test_paths_of_urls(sandboxes: Sandboxes, path: str) -> None:
 def test_the_largest_spec_is_within_the_cost_budget(sandboxes: Sandboxes) -> None:
     create(
         sandboxes,
-        env=[{"name": f"E{i}", "value": "x" * 4096} for i in range(256)],
+        env=[{"name": f"E{i}", "value": "x" * 1024} for i in range(256)],
+        labels={f"{i:x>250}": "" for i in range(32)},
         ports=[{"name": f"P{i}", "containerPort": 8000 + i} for i in range(32)],
         volumes=[VOLUME | {"name": f"v{i}", "mountPath": f"/{i:0>1000}"} for i in range(32)],
         sessionKey={"envNames": [f"KEY_{i}" for i in range(8)]},
@@ -124,6 +125,7 @@ def test_a_name_that_is_one_is_accepted(sandboxes: Sandboxes, name: str) -> None
         ("args", {"args": ["x"] * 257}),
         ("workingDir", {"workingDir": "work"}),
         ("workingDir", {"workingDir": "/work/../.."}),
+        ("workingDir", {"workingDir": "/proc/self/fd/7"}),
         ("env[0].name", {"env": [{"name": "A=B", "value": ""}]}),
         ("env[0].name", {"env": [{"name": "", "value": ""}]}),
         ("env[0].name", {"env": [{"name": "1A", "value": ""}]}),
@@ -156,6 +158,7 @@ def test_a_name_that_is_one_is_accepted(sandboxes: Sandboxes, name: str) -> None
         ("volumes[0].mountPath", {"volumes": [VOLUME | {"mountPath": "/a/../etc"}]}),
         ("volumes[0].mountPath", {"volumes": [VOLUME | {"mountPath": "/a:ro"}]}),
         ("volumes[0].mountPath", {"volumes": [VOLUME | {"mountPath": "/a/"}]}),
+        ("volumes[0].mountPath", {"volumes": [VOLUME | {"mountPath": "/proc"}]}),
         ("security.runtime", {"security": {"runtime": "../../bin/sh"}}),
         ("terminationGracePeriodSeconds", {"terminationGracePeriodSeconds": -1}),
         ("terminationGracePeriodSeconds", {"terminationGracePeriodSeconds": 3601}),
@@ -164,7 +167,12 @@ def test_a_name_that_is_one_is_accepted(sandboxes: Sandboxes, name: str) -> None
         ("sessionKey.envNames[0]", {"sessionKey": {"envNames": ["A B"]}}),
         ("createdByUserId", {"createdByUserId": "a\nb"}),
         ("createdByUserId", {"createdByUserId": "x" * 254}),
+        ("createdByUserId", {"createdByUserId": "a\x9bb"}),
         ("labels", {"labels": {f"l{i}": "" for i in range(33)}}),
+        ("labels", {"labels": {"a b": ""}}),
+        ("labels", {"labels": {"a\n": ""}}),
+        ("labels", {"labels": {"": ""}}),
+        ("labels", {"labels": {"a" * 254: ""}}),
     ],
 )
 def test_what_breaks_a_bound_or_pattern_is_refused_at_its_field(
@@ -184,6 +192,7 @@ def test_what_breaks_a_bound_or_pattern_is_refused_at_its_field(
     [
         ("image", "image is required", {"image": None}),
         ("templateRef", "templates come in a later version", {"templateRef": {"name": "t"}}),
+        ("env", "262144 characters together", {"args": ["x" * 4096] * 64, "command": ["x"]}),
         ("env[0]", "exactly one of value and valueFrom", {"env": [{"name": "A"}]}),
         (
             "env[0]",
