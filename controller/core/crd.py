@@ -18,12 +18,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.core.names import GROUP, KIND, PLURAL, VERSION
-from controller.core.resources import Phase, ResourceLimits, Sandbox, SandboxSpec, Volume
+from controller.core.resources import (
+    LABEL_KEY,
+    Phase,
+    ResourceLimits,
+    Sandbox,
+    SandboxSpec,
+    Volume,
+)
 
 Schema = dict[str, Any]
 
 MUTABLE = ("operating_mode", "resources")
 """Fields of spec that may change; of resources, see LIMITS_STAY."""
+
+MAX_TEXT = 262144
+"""Characters of a spec's texts together: beyond 1.5 MiB of JSON the API server's store refuses the
+object, and near it the operator's finalizer and status, which would leave a Sandbox untold of."""
 
 VOLUME_SOURCES = ("managed",)
 """Fields of a volume of which exactly one is set."""
@@ -141,6 +152,31 @@ RULES: dict[str, list[Rule]] = {
             ".readiness.httpGet.port",
         ),
         Rule(
+            "!has(self.workingDir) || !(self.workingDir + '/').startsWith('/proc/')",
+            "workingDir must not be in /proc",
+            ".workingDir",
+        ),
+        Rule(
+            f"!has(self.labels) || self.labels.all(k, k.size() <= 253 && k.matches('{LABEL_KEY}'))",
+            "keys of labels must be letters, digits, '-', '.', '_' and '/', 253 at most, the first"
+            " a letter or a digit",
+            ".labels",
+        ),
+        Rule(
+            " + ".join(
+                f"(has(self.{field}) ? self.{field}.map(x, {size}).sum() : 0)"
+                for field, size in (
+                    ("command", "x.size()"),
+                    ("args", "x.size()"),
+                    ("env", "has(x.value) ? x.value.size() : 0"),
+                )
+            )
+            + f" <= {MAX_TEXT}",
+            f"command, args and the values of env must have {MAX_TEXT} characters together at"
+            " most: put files into the image or a volume",
+            ".env",
+        ),
+        Rule(
             "!has(self.env) || !has(self.sessionKey) || self.sessionKey.mode == 'None'"
             " || self.env.all(e, !(e.name in self.sessionKey.envNames))",
             "a variable that sessionKey.envNames gives the key to must not be in env too",
@@ -159,6 +195,11 @@ RULES: dict[str, list[Rule]] = {
         ),
     ],
     "Volume": [
+        Rule(
+            "!(self.mountPath + '/').startsWith('/proc/')",
+            "mountPath must not be in /proc",
+            ".mountPath",
+        ),
         Rule(
             f"[{', '.join(f'has(self.{_alias(Volume, s)})' for s in VOLUME_SOURCES)}]"
             ".filter(x, x).size() == 1",
