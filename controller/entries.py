@@ -207,7 +207,12 @@ class Entries:
         subject = Subject.read(obj, entry.subject if entry else None)
         now = asyncio.get_running_loop().time()
         if entry is None:
-            entry = Entry(uid, subject, Holdings() if self.listed else None, now)
+            # Before the claim the engine has nothing of it. A claimed one that the listing came
+            # before, as after a restart, may have a container: it is looked for.
+            claimed = FINALIZER in subject.metadata.finalizers
+            known = self.listed and not claimed
+            entry = Entry(uid, subject, Holdings() if known else None, now)
+            entry.look = self.listed and claimed
             self._entries[uid] = entry
         else:
             if subject.metadata.generation != entry.subject.metadata.generation:

@@ -196,6 +196,17 @@ async def test_the_resync_finds_objects_that_the_watch_lost(swept: Operator) -> 
     assert not swept.exists("b")
 
 
+async def test_a_restart_that_lists_the_engine_first_misses_nothing(swept: Operator) -> None:
+    await swept.kill()
+    objects, swept.api.sandboxes = swept.api.sandboxes, {}
+    await swept.start()
+    swept.api.sandboxes = objects
+    for obj in objects.values():
+        swept._watch.take(None, obj)
+    await swept.settle()
+    assert swept.api.writes == []
+
+
 # Outages
 
 

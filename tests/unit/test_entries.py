@@ -82,6 +82,14 @@ async def test_of_an_unknown_uid_the_engine_has_nothing_once_it_was_listed() -> 
     assert (before.holdings, after.holdings) == (None, Holdings())
 
 
+async def test_of_a_claimed_one_that_the_listing_came_before_the_engine_is_asked() -> None:
+    entries = Entries()
+    entries.listed = True
+    found = entries.update(obj(finalizers=[names.FINALIZER]))
+    assert found is not None
+    assert (found.holdings, found.look) == (None, True)
+
+
 async def test_a_changed_spec_deserves_a_prompt_attempt() -> None:
     entries = Entries()
     found = entries.update(obj(1))
