@@ -320,7 +320,7 @@ class _Row:
         if self._marked(c):
             # A stop that was begun is carried through: its signal may have arrived.
             return self._stopping(c, Phase.STARTING, Reason.RESUMING, "stops, then starts again")
-        if self._may_freeze_yet():
+        if self._may_yet(Verb.FREEZE):
             return self._is(Phase.STARTING, Reason.RESUMING, "it is thawed if it was frozen")
         verdict = self._readiness(c)
         limits = _drift(self.spec, c)
@@ -328,12 +328,12 @@ class _Row:
             verdict = _with(verdict, Operation(Verb.UPDATE_LIMITS, c.id, limits=limits))
         return verdict
 
-    def _may_freeze_yet(self) -> bool:
-        """A freeze of ours is under way, or its answer was lost: when it shows, it is no one
-        else's."""
+    def _may_yet(self, verb: Verb) -> bool:
+        """This verb of ours is under way, or its answer was lost: when it shows, it is no one
+        else's doing."""
         failure = self.seen.failure
-        lost = failure is not None and failure.verb is Verb.FREEZE and not self.seen.fresh
-        return lost or self.seen.busy is Verb.FREEZE
+        lost = failure is not None and failure.verb is verb and not self.seen.fresh
+        return lost or self.seen.busy is verb
 
     def _readiness(self, c: Container) -> Verdict:
         probe, readiness = self.seen.probe, self.spec.readiness
@@ -444,6 +444,10 @@ class _Row:
             case Run.RUNNING:
                 return self._pause(c)
             case Run.FROZEN:
+                if self._may_yet(Verb.THAW):
+                    # Told as frozen, an exit of the thawed one would pass for the engine's kill.
+                    message = "it is frozen again if it was thawed"
+                    return self._is(Phase.STARTING, Reason.PAUSING, message)
                 return self._is(
                     Phase.PAUSED, Reason.FROZEN, "its processes are frozen, memory is kept"
                 )

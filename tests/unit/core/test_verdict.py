@@ -293,6 +293,14 @@ def test_a_freeze_that_is_under_way_when_the_wish_turns_is_no_one_elses() -> Non
         assert str(answer(row)) == "STARTING Resuming: Thaw"
 
 
+def test_an_exit_after_a_thaw_of_ours_is_no_loss_of_memory() -> None:
+    frozen = told(told(sandbox(), seen(RUNNING)), seen(FROZEN))
+    lost = failed(Verb.THAW, Reason.ENGINE_UNREACHABLE)
+    for meanwhile in (seen(FROZEN, busy=Verb.THAW), seen(FROZEN, fresh=False, failure=lost)):
+        pausing = told(told(frozen, seen(FROZEN), operating_mode="Paused"), meanwhile)
+        assert str(answer(Row("", "", pausing, seen(EXITED)))) == "ERROR Exited: -"
+
+
 # The wish
 
 
