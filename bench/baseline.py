@@ -25,6 +25,7 @@ from controller.core.names import Owner
 from controller.core.subject import Subject
 from controller.engines.dockerwords import container_body
 from controller.entries import Entry
+from controller.kube.environment import Environment
 from controller.operations import container_spec
 from controller.settings import Settings
 
@@ -133,7 +134,9 @@ class Baseline:
         subject = Subject.read({"metadata": metadata, "spec": spec})
         if subject.spec is None:
             raise ValueError(f"not a valid spec: {subject.problem}")
-        environment = {env: secrets.token_urlsafe(32) for env in subject.spec.session_key.env_names}
+        key = secrets.token_urlsafe(32)
+        variables = dict.fromkeys(subject.spec.session_key.env_names, key)
+        environment = Environment(variables, key, frozenset({key}))
         wanted = container_spec(
             Entry(uid, subject), subject.spec, environment, self._rules, Settings().publish_address
         )

@@ -1,7 +1,9 @@
 """Logging: one line an entry, plain or JSON, to standard error.
 
 kopf and the HTTP libraries are kept to warnings: at their debug level they log whole objects and
-headers, which may hold keys. That holds at every level of ours.
+headers, which may hold keys. That holds at every level of ours. A traceback tells types and places
+and leaves the exceptions' texts out: a KeyError's is the key, a ValueError's often the value. What
+is safe to tell of an error that is expected, the one who logs it puts into the message.
 """
 
 from __future__ import annotations
@@ -9,10 +11,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Literal
+import threading
+import traceback
+from types import TracebackType
+from typing import Any, Literal
 
 
-class _Json(logging.Formatter):
+class _Discreet(logging.Formatter):
+    def formatException(self, ei: Any) -> str:
+        return where(ei[1])
+
+
+class _Json(_Discreet):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": self.formatTime(record),
@@ -31,10 +41,30 @@ def configure(level: str, form: Literal["plain", "json"]) -> None:
     handler.setFormatter(
         _Json()
         if form == "json"
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else _Discreet("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("controller").setLevel(level.upper())
     logging.getLogger("kopf").setLevel(logging.ERROR)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda end: _uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+def where(error: BaseException | None) -> str:
+    """Types and places of an exception and of what caused it, the cause first; no texts."""
+    chain: list[str] = []
+    while error is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        chain.append(f"{frames}{type(error).__module__}.{type(error).__qualname__}")
+        chain += (f"with {where(e)}" for e in getattr(error, "exceptions", ()))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\nled to\n".join(reversed(chain))
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException | None, frames: TracebackType | None
+) -> None:
+    if error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        logging.getLogger("controller").critical("uncaught", exc_info=(kind, error, frames))

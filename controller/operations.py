@@ -29,7 +29,7 @@ from controller.engines.base import (
 )
 from controller.entries import Entry, InFlight, implied
 from controller.kube.api import ApiError, KubeApi
-from controller.kube.environment import NotThere, resolve
+from controller.kube.environment import Environment, NotThere, resolve
 from controller.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -222,9 +222,7 @@ class Operations:
                     f"namespace {meta.namespace} is being deleted: nothing is created in it",
                 )
         environment = await resolve(self._api, meta.namespace, spec, entry.key)
-        wanted = container_spec(
-            entry, spec, environment.variables, self._rules, self._publish_address
-        )
+        wanted = container_spec(entry, spec, environment, self._rules, self._publish_address)
         if spec.image_pull_policy == "Always":
             await self._pull(entry, flight, spec.image)
         container_id = flight.container_id = await self._create(entry, flight, spec, wanted)
@@ -284,7 +282,7 @@ def _check(flight: InFlight) -> None:
 def container_spec(
     entry: Entry,
     spec: SandboxSpec,
-    environment: dict[str, str],
+    environment: Environment,
     rules: Rules,
     publish_address: str,
 ) -> ContainerSpec:
@@ -297,7 +295,8 @@ def container_spec(
         image=spec.image or "",
         spec_hash=spec.spec_hash(),
         stop_grace_seconds=spec.termination_grace_period_seconds,
-        env=environment,
+        env=environment.variables,
+        secrets=environment.secrets,
         command=spec.command,
         args=spec.args,
         working_dir=spec.working_dir,

@@ -78,6 +78,8 @@ class ContainerSpec:
     spec_hash: str
     stop_grace_seconds: int
     env: Mapping[str, str] = field(repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """Values of `env` that no error may repeat."""
     command: Sequence[str] | None = None
     """Kubernetes' meaning: replaces the image's entrypoint (and with it the image's arguments)."""
     args: Sequence[str] | None = None

@@ -62,6 +62,7 @@ _INSPECTIONS = 50
 _PULLS = 4
 _PULL_SECONDS = 3600.0
 _PULL_SILENCE_SECONDS = 300.0
+_SILENT = "The engine does not answer"
 
 
 class DockerEngine:
@@ -168,7 +169,7 @@ class DockerEngine:
                 self._ensure_volume(client, spec, volume)
             return self._create_container(client, spec)
 
-        return await self._call(self._builds, create)
+        return await self._call(self._builds, create, secrets=spec.secrets)
 
     async def start(self, container_id: str) -> None:
         def start(client: Any) -> None:
@@ -332,6 +333,7 @@ class DockerEngine:
         lane: _Lane,
         verb: Callable[[Any], T],
         otherwise: Reason = Reason.ENGINE_REFUSED,
+        secrets: frozenset[str] = frozenset(),
     ) -> T:
         """Run `verb` in a thread of `lane`, within the timeout from when it got one.
 
@@ -343,7 +345,7 @@ class DockerEngine:
             if self._closed or lane.losses != losses:
                 raise EngineUnreachable("The engine did not answer the calls before this one.")
             loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(lane.threads, self._translated, verb, otherwise)
+            running = loop.run_in_executor(lane.threads, self._translated, verb, otherwise, secrets)
             try:
                 # The socket has the same timeout, so the thread is free at about the same time.
                 return await asyncio.wait_for(running, self._timeout)
@@ -354,8 +356,10 @@ class DockerEngine:
                 lane.losses += 1
                 raise
 
-    def _translated(self, verb: Callable[[Any], T], otherwise: Reason) -> T:
-        """In a thread: `verb`, with its errors in base's words.
+    def _translated(
+        self, verb: Callable[[Any], T], otherwise: Reason, secrets: frozenset[str] = frozenset()
+    ) -> T:
+        """In a thread: `verb`, with its errors in base's words, and without its `secrets`.
 
         `from None` everywhere: the originals hold the request, which holds the environment.
         """
@@ -372,10 +376,12 @@ class DockerEngine:
                 self._client = None  # Another version of Docker came up: negotiate again.
                 raise EngineUnreachable("The engine's API version changed.") from None
             if words.lost_engine(error.status_code, explanation):
-                raise EngineUnreachable(words.plain(explanation)) from None
-            raise words.refusal(explanation, otherwise) from None
+                raise EngineUnreachable(words.told(explanation, secrets)) from None
+            raise words.refusal(explanation, otherwise, secrets) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise EngineUnreachable(_unreachable(error)) from None
+            # What came instead of an answer may be the request, in any encoding and cut short.
+            told = f"{_SILENT}: {type(error).__name__}" if secrets else _unreachable(error)
+            raise EngineUnreachable(told) from None
         except DockerException as error:  # How docker-py reports a failed version negotiation.
             raise EngineUnreachable(_unreachable(error)) from None
 
@@ -620,4 +626,4 @@ def _taken(kind: str, name: str) -> EngineRefused:
 
 
 def _unreachable(error: Exception) -> str:
-    return words.plain(f"The engine does not answer: {type(error).__name__}: {error}")
+    return words.plain(f"{_SILENT}: {type(error).__name__}: {error}")

@@ -2,17 +2,18 @@
 
 Asked of Docker:   container_body, volume_labels, limits_body
 Told by Docker:    container, run_state, listed_ports, holdings_volumes, event, image_reference
-Refused by Docker: refusal (a sentence that names the field to change), plain, lost_engine
+Refused by Docker: refusal (a sentence that names the field to change), told, plain, lost_engine
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from controller.core import names, quantity
+from controller.core.discretion import WITHHELD, repeats
 from controller.core.names import Owner
 from controller.core.reasons import Reason
 from controller.core.state import Container, Limits, Run
@@ -339,10 +340,18 @@ _NOISE = re.compile(
 )
 
 
-def refusal(explanation: str, otherwise: Reason) -> EngineRefused:
+def refusal(explanation: str, otherwise: Reason, secrets: Collection[str] = ()) -> EngineRefused:
     """Docker's error text as a reason and a sentence; `otherwise` where the text is not known."""
     reason, message = _cause(explanation)
+    if repeats(explanation, secrets):
+        message = told(explanation, secrets)
     return EngineRefused(reason or otherwise, message or "Docker refused, without saying why.")
+
+
+def told(explanation: str, secrets: Collection[str] = ()) -> str:
+    """Docker's error text as one bounded line, left out where it repeats a secret."""
+    # Before it is cut short: the rest of a value would not be recognised.
+    return f"Docker refused; {WITHHELD}." if repeats(explanation, secrets) else plain(explanation)
 
 
 def pull_refusal(image: str, explanation: str) -> EngineRefused:

@@ -11,7 +11,8 @@ tokens that expire and certificates, but leaves its models aside: JSON in, JSON 
      |- Forbidden        403
      +- Invalid          422
 
-A message never holds the body of a request: Secrets are among them.
+A message never holds the body of a request: Secrets are among them. It holds what the API server
+says, but not where that repeats a value.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -32,6 +34,7 @@ from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
 from controller.core import names
+from controller.core.discretion import WITHHELD, repeats
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +165,9 @@ class KubeApi:
         return await self._call("GET", _core(namespace, "secrets", name))
 
     async def create_secret(self, namespace: str, secret: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._call("POST", _core(namespace, "secrets"), body=secret)
+        encoded = secret["data"].values()
+        values = [*encoded, *(b64decode(value).decode() for value in encoded)]
+        return await self._call("POST", _core(namespace, "secrets"), body=secret, secrets=values)
 
     async def delete_secret(self, namespace: str, name: str, uid: str) -> None:
         await self._call(
@@ -190,7 +195,9 @@ class KubeApi:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content: str = "application/json",
+        secrets: Collection[str] = (),
     ) -> dict[str, Any]:
+        """`secrets` are values in `body` that no error may repeat."""
         config = self._client.configuration
         if method != "GET" and method != "DELETE":
             query = {**(query or {}), "fieldManager": names.FIELD_MANAGER}
@@ -211,11 +218,11 @@ class KubeApi:
             )
             raw = await response.read()
         except ApiException as error:
-            raise _error(method, path, error.status, error.body) from None
+            raise _error(method, path, error.status, error.body, secrets) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ApiUnreachable(f"{method} {path}: {type(error).__name__}") from None
         if response.status >= 300:
-            raise _error(method, path, response.status, raw)
+            raise _error(method, path, response.status, raw, secrets)
         try:
             parsed: dict[str, Any] = json.loads(raw)
         except ValueError:
@@ -223,13 +230,17 @@ class KubeApi:
         return parsed
 
 
-def _error(method: str, path: str, status: int, raw: bytes | str | None) -> ApiError:
+def _error(
+    method: str, path: str, status: int, raw: bytes | str | None, secrets: Collection[str]
+) -> ApiError:
     try:
         answer = json.loads(raw or b"{}")
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
         named = bool((answer.get("details") or {}).get("name"))
     except (ValueError, AttributeError):
         reason, message, named = "", "", False
+    if repeats(f"{reason} {message}", secrets):
+        reason, message = "", WITHHELD
     kind: type[ApiError] = {404: NotFound, 409: Conflict, 403: Forbidden, 422: Invalid}.get(
         status, ApiError
     )

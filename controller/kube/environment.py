@@ -30,6 +30,8 @@ class Environment:
 
     variables: dict[str, str] = field(repr=False)
     key: str | None = field(repr=False)
+    secrets: frozenset[str] = field(repr=False)
+    """Those of the values that came from Secrets, the key among them."""
 
 
 async def resolve(
@@ -41,6 +43,7 @@ async def resolve(
     """
     reader = _Reader(api, namespace)
     variables: dict[str, str] = {}
+    secrets: set[str] = set()
     for i, source in enumerate(spec.env_from):
         at = f"spec.envFrom[{i}]"
         if source.secret_ref is not None:
@@ -50,6 +53,7 @@ async def resolve(
                 value = entry(found or {}, key)
                 if value is not None:
                     variables[source.prefix + key] = value
+                    secrets.add(value)
         if source.config_map_ref is not None:
             ref = source.config_map_ref
             found = await reader.config_map(ref.name, f"{at}.configMapRef", ref.optional)
@@ -64,12 +68,14 @@ async def resolve(
         secret_value = await reader.entry(selector.name, selector.key, at, selector.optional)
         if secret_value is not None:
             variables[variable.name] = secret_value
+            secrets.add(secret_value)
     key = generated
     if spec.session_key.mode == "SecretRef":
         key = await reader.session_key(spec)
     if key is not None:
         variables.update(dict.fromkeys(spec.session_key.env_names, key))
-    return Environment(variables, key)
+        secrets.add(key)
+    return Environment(variables, key, frozenset(secrets))
 
 
 async def session_key_of_user(api: KubeApi, namespace: str, spec: SandboxSpec) -> str | None:

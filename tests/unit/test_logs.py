@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -15,8 +18,10 @@ from controller import logs
 def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook
     yield
     root.handlers = handlers
+    sys.excepthook, threading.excepthook = hooks
     root.setLevel(level)
     for name in ("controller", "kopf"):
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -37,7 +42,40 @@ def test_json_holds_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
         raise ValueError("why")
     except ValueError:
         logging.getLogger("controller.x").exception("failed")
-    assert "ValueError: why" in json.loads(capsys.readouterr().err)["traceback"]
+    assert "ValueError" in json.loads(capsys.readouterr().err)["traceback"]
+
+
+def _fail(key: str) -> None:
+    try:
+        dict[str, str]()[key]
+    except KeyError:
+        try:
+            int(key)
+        except ValueError as error:
+            raise ExceptionGroup(f"of {key}", [error, RuntimeError(key)]) from error
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_traceback_tells_places_and_no_values(
+    form: Literal["plain", "json"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("debug", form)
+    key = "hunter2-hunter2"
+    try:
+        _fail(key)
+    except ExceptionGroup as error:
+        logging.getLogger("controller.x").exception("failed")
+        logging.getLogger("asyncio").error("failed", exc_info=error)
+        sys.excepthook(type(error), error, error.__traceback__)
+    thread = threading.Thread(target=_fail, args=[key])
+    thread.start()
+    thread.join()
+    told = capsys.readouterr().err
+    assert "hunter2" not in told
+    for what in ("KeyError", "ValueError", "ExceptionGroup", "RuntimeError"):
+        assert told.count(f"builtins.{what}") >= 4, what
+    assert told.count("in _fail") >= 4 * 3
+    assert "int(key)" in told, "the place, as it is written"
 
 
 def test_plain_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

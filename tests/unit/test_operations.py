@@ -10,6 +10,7 @@ from controller.core.rules import Rules
 from controller.core.state import Limits, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import EngineRefused, PortSpec, VolumeSpec
+from controller.kube.environment import Environment
 from controller.operations import RETRY_CAP, RETRY_FIRST, container_spec
 from tests.unit.fakes import Operator
 from tests.unit.test_entries import entry
@@ -158,7 +159,8 @@ async def test_what_is_asked_of_the_engine() -> None:
         }
     )
     rules = Rules(default_limits=Limits(pids=512))
-    wanted = container_spec(entry(), spec, {"K": "hush"}, rules, "10.0.0.1")
+    environment = Environment({"K": "hush"}, None, frozenset({"hush"}))
+    wanted = container_spec(entry(), spec, environment, rules, "10.0.0.1")
     assert (wanted.uid, wanted.namespace, wanted.name) == ("u1", "team", "a")
     assert (wanted.command, wanted.args, wanted.working_dir) == (("a",), ("b",), "/w")
     assert wanted.ports == (PortSpec("x", 80),)
@@ -169,4 +171,7 @@ async def test_what_is_asked_of_the_engine() -> None:
     assert (wanted.limits.pids, wanted.stop_grace_seconds) == (512, 3)
     assert (wanted.publish_address, wanted.labels) == ("10.0.0.1", {"l": "m"})
     assert wanted.spec_hash == spec.spec_hash()
+    assert wanted.env == {"K": "hush"}
+    assert wanted.secrets == {"hush"}
     assert "hush" not in repr(wanted)
+    assert "hush" not in repr(environment)

@@ -298,6 +298,16 @@ class TestPlain:
         assert "hunter2" not in refused.message
         assert "hunter2" not in repr(SPEC)
 
+    @pytest.mark.parametrize("padding", [0, words.MESSAGE_LENGTH - 8])
+    def test_a_refusal_that_repeats_a_secret_is_left_out(self, padding: int) -> None:
+        """Also where cutting it short would leave half of it."""
+        text = "x" * padding + ' no such image: {"Env": ["A=hunter2-hunter2"]}'
+        refused = words.refusal(text, Reason.ENGINE_REFUSED, {"hunter2-hunter2"})
+        assert refused.reason is Reason.IMAGE_NOT_FOUND
+        assert refused.message == words.told(text, {"hunter2-hunter2"})
+        assert "hunter2" not in refused.message
+        assert "secret value" in refused.message
+
     def test_one_short_line_without_control_characters(self) -> None:
         text = words.plain("a\n\x1b[31mb\tc" + "x" * 2000)
         assert text.startswith("a [31mb cx")

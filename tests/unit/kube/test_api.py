@@ -141,9 +141,27 @@ async def test_an_answer_that_is_no_json_is_an_error_too(server: Server, api: Ku
 async def test_an_error_never_holds_what_was_sent(server: Server, api: KubeApi) -> None:
     server.status = 400
     server.answers = [{"message": "bad"}]
-    with pytest.raises(ApiError) as error:
-        await api.create_secret("team", {"data": {"k": "hush"}})
-    assert "hush" not in str(error.value)
+    with pytest.raises(ApiError, match="bad") as error:
+        await api.create_secret("team", {"data": {"k": HUSH}})
+    assert HUSH not in str(error.value)
+
+
+HUSH = "aHVzaC1odXNoLWh1c2g="
+
+
+@pytest.mark.parametrize("said", [HUSH, "hush-hush-hush"])
+@pytest.mark.parametrize("padding", [0, 1000])
+async def test_an_error_never_repeats_what_an_answer_repeats(
+    server: Server, api: KubeApi, said: str, padding: int
+) -> None:
+    """An admission policy may quote the object that it refuses. Where a message is cut short, half
+    a key would stay."""
+    server.status = 422
+    server.answers = [{"message": "no: " + "x" * padding + said, "reason": f"Invalid{said}"}]
+    with pytest.raises(Invalid, match="secrets: 422 its answer is left out") as error:
+        await api.create_secret("team", {"data": {"k": HUSH}})
+    assert "hush" not in f"{error.value} {error.value.reason}"
+    assert HUSH[:8] not in f"{error.value} {error.value.reason}"
 
 
 async def test_no_answer_is_unreachable() -> None:
