@@ -22,7 +22,15 @@ from controller.core.state import EngineView, Failure, SecretState, Verb
 from controller.core.verdict import Operation
 from controller.entries import Entries, Entry
 from controller.kube import session_keys
-from controller.kube.api import ApiError, ApiUnreachable, Conflict, Invalid, KubeApi, NotFound
+from controller.kube.api import (
+    ApiError,
+    ApiUnreachable,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KubeApi,
+    NotFound,
+)
 from controller.kube.environment import session_key_of_user
 from controller.kube.events import EventPoster, News
 from controller.operations import Operations
@@ -241,6 +249,11 @@ class Reconciler:
             entry.failure = Failure(
                 None, refused.reason, refused.message, self._now() + _SECRET_RETRY
             )
+            return True
+        except (Forbidden, Invalid) as error:
+            message = f"the API server refuses what the session key needs: {error}"
+            log.info("%s: %s", entry.uid, message)
+            entry.failure = Failure(None, Reason.API_REFUSED, message, self._now() + _SECRET_RETRY)
             return True
         if not await self._label(entry, names.key_hash(found.key)):
             return False

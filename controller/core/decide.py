@@ -88,9 +88,10 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
     if _needs_secret(sandbox, seen):
         failure = seen.failure
         if failure is not None and failure.verb is None:
-            hindered = Verdict(
-                Phase.ERROR, failure.reason, failure.message, pausing=verdict.pausing
-            )
+            # An API server that has just started refuses everybody until it has read its roles.
+            waiting = failure.reason is Reason.API_REFUSED
+            phase = verdict.phase if waiting else Phase.ERROR
+            hindered = Verdict(phase, failure.reason, failure.message, pausing=verdict.pausing)
             due = now >= failure.retry_at
             return Decision(
                 _compose(sandbox, hindered, seen, rules, now),
@@ -99,7 +100,11 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
                 probe=probe,
             )
         # A name that was taken is told on until the Secret has been looked for.
-        untold = stored_reason(stored) not in (Reason.SECRET_NAME_TAKEN, Reason.SECRET_NOT_FOUND)
+        untold = stored_reason(stored) not in (
+            Reason.SECRET_NAME_TAKEN,
+            Reason.SECRET_NOT_FOUND,
+            Reason.API_REFUSED,
+        )
         return Decision(
             status if container is not None and untold else stored,
             step=ApiStep.ENSURE_SECRET,

@@ -124,6 +124,11 @@ def _wished_running() -> Iterator[Row]:
         new,
         seen(secret=SecretState.UNKNOWN, failure=failed(None, Reason.SECRET_NAME_TAKEN)),
     )
+    yield row(
+        "the API server refuses its Secret",
+        new,
+        seen(secret=SecretState.UNKNOWN, failure=failed(None, Reason.API_REFUSED)),
+    )
     yield row("nothing", new, seen())
     yield row("nothing; the image is being pulled", new, seen(busy=Verb.RUN, pulling=True))
     refusals = (

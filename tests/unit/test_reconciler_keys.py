@@ -10,6 +10,7 @@ import pytest
 from controller.core import names
 from controller.core.reasons import Reason
 from controller.engines.base import EngineRefused
+from controller.kube.api import ApiError, Forbidden, Invalid
 from tests.unit.fakes import NAMESPACE, Operator
 from tests.unit.test_reconciler import environment, up
 
@@ -61,6 +62,30 @@ async def test_a_secret_that_was_emptied_is_told(operator: Operator) -> None:
     await operator.advance(3)
     assert operator.told() == ("RUNNING", "Ready")
     assert environment(operator)["OH_SESSION_API_KEYS_0"] == b64decode(operator.key()).decode()
+
+
+@pytest.mark.parametrize("error", [Forbidden("exceeded quota", 403), Invalid("denied", 422)])
+async def test_a_secret_that_the_api_server_refuses_is_told(
+    operator: Operator, error: ApiError
+) -> None:
+    """A quota, an admission policy: it waits, and says for what."""
+    operator.api.fail_next("create_secret", error)
+    operator.api.create()
+    await operator.settle()
+    assert operator.told() == ("STARTING", "ApiRefused")
+    assert str(error) in operator.api.get()["status"]["conditions"][0]["message"]
+    assert operator.containers == 0
+    written = len(operator.api.writes)
+    operator.api.fail_next("create_secret", error)
+    await operator.advance(3)
+    assert len(operator.api.writes) == written
+    operator.api.fail_next("create_secret", error)
+    await operator.restart()
+    assert operator.told() == ("STARTING", "ApiRefused")
+    await operator.advance(3)
+    assert operator.told() == ("RUNNING", "Ready")
+    label = operator.api.get()["metadata"]["labels"][names.KEY_HASH_LABEL]
+    assert label == names.key_hash(b64decode(operator.key()).decode())
 
 
 async def test_in_a_terminating_namespace_nothing_is_created(operator: Operator) -> None:

@@ -41,6 +41,7 @@ EXPECTED = """
 Running | a new Sandbox, without our finalizer | STARTING -: Claim
 Running | no Secret for its key yet | STARTING -: EnsureSecret
 Running | someone else's Secret has that name | ERROR SecretNameTaken: try again later
+Running | the API server refuses its Secret | STARTING ApiRefused: try again later
 Running | nothing | STARTING -: Run
 Running | nothing; the image is being pulled | STARTING Pulling: -
 Running | nothing; the image does not exist | ERROR ImageNotFound: try again later
