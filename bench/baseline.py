@@ -7,7 +7,6 @@ that the comparison is with the best that docker-py does.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import secrets
 import threading
@@ -18,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
-from docker.errors import NotFound
+from docker.errors import APIError
 
 from controller.core import names
 from controller.core.names import Owner
@@ -44,6 +43,7 @@ class Baseline:
         self._client.trust_env = False
         self._rules = Settings().rules()
         self._numbers = itertools.count()
+        self._gate = Gate()
         self._client.create_network(
             names.network_name(self._owner),
             driver="bridge",
@@ -52,16 +52,19 @@ class Baseline:
         )
 
     def close(self) -> None:
+        """Nothing is created any more, by threads of an interrupted scenario either."""
+        self._gate.shut()
         self._client.close()
 
     def create(self, spec: dict[str, Any]) -> tuple[str, float]:
         """Create and start what a Sandbox of this spec gets; its ID, and how many seconds."""
         uid = str(uuid.uuid4())
         body = self.body(spec, uid)
-        began = time.monotonic()
-        made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
-        self._client.start(made)
-        return made, time.monotonic() - began
+        with self._gate:
+            began = time.monotonic()
+            made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
+            self._client.start(made)
+            return made, time.monotonic() - began
 
     def create_all(self, count: int, spec: dict[str, Any], width: int) -> tuple[list[str], float]:
         """Create and start so many by `width` threads; their IDs, and how many seconds in all."""
@@ -99,27 +102,33 @@ class Baseline:
         uid = str(uuid.uuid4())
         body = self.body(spec, uid)
         body["HostConfig"]["NetworkMode"] = "none"
-        made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
-        self._client.start(made)
-        self._client.wait(made)
-        return str(made)
+        with self._gate:
+            made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
+            self._client.start(made)
+            self._client.wait(made)
+            return str(made)
 
     def stop_and_remove_all(self, ids: Iterable[str], grace_seconds: int) -> Ending:
         """A thread for each, since each waits out its grace period in one."""
         return Ending(self, list(ids), grace_seconds)
 
     def remove(self, container_id: str) -> None:
-        with contextlib.suppress(NotFound):
+        try:
             self._client.remove_container(container_id, v=True, force=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # gone, or its removal is under way
+                raise
 
     def remove_all(self, ids: Iterable[str], width: int) -> None:
         with ThreadPoolExecutor(width) as pool:
             list(pool.map(self.remove, ids))
 
-    def remove_everything(self) -> None:
-        """All containers that this baseline made."""
+    def start_over(self) -> None:
+        """After a scenario that failed: end its threads, and remove all containers made here."""
+        self._gate.shut()
         mine = {"label": f"{names.OWNER_LABEL}={self._owner.label}"}
         self.remove_all((c["Id"] for c in self._client.containers(all=True, filters=mine)), 8)
+        self._gate.open()
 
     def body(self, spec: dict[str, Any], uid: str = "") -> dict[str, Any]:
         """The body of the container's creation, as the operator makes it."""
@@ -141,6 +150,37 @@ class Baseline:
             Entry(uid, subject), subject.spec, environment, self._rules, Settings().publish_address
         )
         return container_body(self._owner, wanted)
+
+
+class Gate:
+    """Held by whoever creates a container. Shut, it lets nobody in, and nobody is within."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._within = 0
+        self._shut = False
+
+    def __enter__(self) -> None:
+        """Raises RuntimeError when shut."""
+        with self._changed:
+            if self._shut:
+                raise RuntimeError("the scenario is over")
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._within -= 1
+            self._changed.notify_all()
+
+    def shut(self) -> None:
+        """Returns when the last is out."""
+        with self._changed:
+            self._shut = True
+            self._changed.wait_for(lambda: self._within == 0)
+
+    def open(self) -> None:
+        with self._changed:
+            self._shut = False
 
 
 class Ending:

@@ -67,7 +67,8 @@ class Sizes:
     """Sandboxes whose writes are counted."""
     population: int = 500
     """Sandboxes that run in the background. A Docker bridge takes about a thousand."""
-    idle_seconds: float = 300.0
+    idle_seconds: float = 120.0
+    """At rest: so that as many resyncs fall in it as there are minutes."""
     restarts: int = 3
     instant: int = 100
     """Creations one at a time on the instant engine, in each round; three times as many at once."""
@@ -85,8 +86,8 @@ class Sizes:
     """Pairs of one container each at each step."""
     step_events: int = 200
     """Events at each step whose processor time is measured."""
-    step_idle_seconds: float = 65.0
-    """At rest at each step: longer than from one resync to the next."""
+    step_idle_seconds: float = 60.0
+    """At rest at each step: one resync falls in it."""
     stopped: int = 1000
     """Stopped containers of others on the engine."""
 
@@ -265,7 +266,7 @@ class Lab:
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
         self.operator.ensure()
-        await asyncio.to_thread(self.baseline.remove_everything)
+        await asyncio.to_thread(self.baseline.start_over)
         present = self.sandboxes.present()
         self.population[:] = [n for n in self.population if present.get(n) == "RUNNING"]
         for name in (left := present.keys() - set(self.population)):

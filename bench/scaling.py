@@ -91,7 +91,7 @@ async def stopped(lab: Lab) -> list[Row]:
         used = await idle_percent(lab, lab.sizes.step_idle_seconds)
         restart = await restart_once(lab)
     finally:
-        await asyncio.to_thread(lab.baseline.remove_everything)
+        await asyncio.to_thread(lab.baseline.start_over)
     listing = compared(
         "stopped",
         f"listing our {running} as a resync does; beside it: before the {count}",
