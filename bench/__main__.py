@@ -95,14 +95,17 @@ def main(
     run = Run.read(results) if results else _begin(Sizes.quick() if quick else Sizes())
     if earlier:
         compare.check_sizes(earlier, run)  # now, not in half an hour
-    if results is None:
-        _measure_all(chosen, run, Sizes.quick() if quick else Sizes())
-    else:
-        show(run)
-    everything = results is None and not quick and not only
-    if run.results and (keep or everything):
-        for path in publish(run):
-            console.print(f"written: {path.relative_to(CHECKOUT)}")
+    try:
+        if results is None:
+            _measure_all(chosen, run, Sizes.quick() if quick else Sizes())
+        else:
+            show(run)
+    finally:
+        through = results is not None or set(chosen) == run.results.keys() | run.failures.keys()
+        everything = results is None and not quick and not only
+        if run.results and through and (keep or everything):
+            for path in publish(run):
+                console.print(f"written: {path.relative_to(CHECKOUT)}")
     if missed := [row for row in run.rows if row.met is False]:
         console.print(f"{len(missed)} of the targets are missed")
     slower = _compared(earlier, run) if earlier else 0
@@ -166,7 +169,8 @@ async def _scenario(name: str, running: Lab, run: Run) -> None:
             rows = await SCENARIOS[name](running)
     except Exception as error:
         run.failures[name] = f"{type(error).__name__}: {error}"
-        console.print(f"{name} failed: {run.failures[name]}\n{running.operator.last_words()}")
+        words = f"{name} failed: {run.failures[name]}\n{running.operator.last_words()}"
+        console.print(words, markup=False)
         await _mend(running)
     else:
         run.results[name] = Result(load, rows, time.monotonic() - began)
@@ -177,7 +181,8 @@ async def _mend(running: Lab) -> None:
     try:
         await running.mend()
     except Exception as error:
-        console.print(f"not all that it left could be removed: {type(error).__name__}: {error}")
+        words = f"not all that it left could be removed: {type(error).__name__}: {error}"
+        console.print(words, markup=False)
 
 
 def _path(run: Run) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from docker.errors import APIError
+from docker.errors import DockerException
 from rich.progress import Progress
 
 from bench.audit import USER, Audit
@@ -39,7 +39,7 @@ from dev.progress import DevError, step
 
 T = TypeVar("T")
 
-SECONDS_TO_REMOVE = 60
+ATTEMPTS_TO_REMOVE = 60
 PREPARED_AT_ONCE = 32
 """More only wait, and the last for longer than a client waits."""
 
@@ -317,14 +317,13 @@ async def lab(sizes: Sizes, progress: Progress) -> AsyncIterator[Lab]:
 
 def _remove_owned(docker_host: str, uid: str) -> None:
     with step("removing what is left in the engine"):
-        deadline = time.monotonic() + SECONDS_TO_REMOVE
-        while True:
+        for last in [False] * ATTEMPTS_TO_REMOVE + [True]:
             try:
                 cluster.remove_owned(docker_host, uid)
                 return
-            except APIError:
+            except (DockerException, OSError):
                 # Docker holds on to a network for moments after its last container went.
-                if time.monotonic() > deadline:
+                if last:
                     raise
             time.sleep(1)
 

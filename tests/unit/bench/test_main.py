@@ -7,7 +7,7 @@ import pytest
 
 from bench import __main__ as command
 from bench.figures import Row, compared, milliseconds
-from bench.lab import Lab
+from bench.lab import Lab, Sizes
 from bench.results import Load, Run
 from dev.progress import DevError
 from tests.unit.bench.runs import run_of
@@ -22,7 +22,7 @@ class BrokenLab:
         self._mends = mends
 
     def last_words(self) -> str:
-        return "last words"
+        return "last [words] of [/nobody]"
 
     async def mend(self) -> None:
         self.mended += 1
@@ -61,3 +61,29 @@ def test_the_command_fails_when_something_got_slower(tmp_path: Path) -> None:
     command.main(**shown, against=slow, results=quick)
     with pytest.raises(DevError, match="1 of the figures got slower"):
         command.main(**shown, against=quick, results=slow)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "published"), [(["good", "bad"], True), (["good", "bad", "never"], False)]
+)
+def test_what_was_measured_to_the_end_is_published_even_if_the_clean_up_fails(
+    monkeypatch: pytest.MonkeyPatch, chosen: list[str], published: bool
+) -> None:
+    def measure(_: list[str], run: Run, __: Sizes) -> None:
+        run.results["good"] = run_of(Row("good", "w", milliseconds([0.1]))).results["scenario"]
+        run.failures["bad"] = "DevError: no"
+        raise OSError("the clean-up failed")
+
+    written = list[Run]()
+
+    def publish(run: Run) -> list[Path]:
+        written.append(run)
+        return []
+
+    monkeypatch.setattr(command, "SCENARIOS", dict.fromkeys(chosen))
+    monkeypatch.setattr(command, "_begin", lambda _: Run("2026-01-02T03:04:05+00:00", {}, {}))
+    monkeypatch.setattr(command, "_measure_all", measure)
+    monkeypatch.setattr(command, "publish", publish)
+    with pytest.raises(OSError, match="clean-up"):
+        command.main(only=chosen, quick=False, keep=True, against=None, results=None)
+    assert bool(written) is published
