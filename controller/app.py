@@ -17,7 +17,15 @@ from controller.engines.docker import DockerEngine
 from controller.enginewatch import EngineWatch
 from controller.entries import Entries
 from controller.handlers import Watch
-from controller.kube.api import ApiError, ApiUnreachable, Forbidden, KubeApi, NotServed, connect
+from controller.kube.api import (
+    ApiError,
+    ApiUnreachable,
+    Forbidden,
+    KubeApi,
+    NotServed,
+    Unauthorized,
+)
+from controller.kube.credentials import Credentials
 from controller.kube.events import EventPoster
 from controller.operations import Operations
 from controller.prober import Prober
@@ -58,17 +66,17 @@ async def run(
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
     try:
-        client = await connect(settings.kubeconfig, settings.context)
+        credentials = await Credentials.find(settings.kubeconfig, settings.context)
     except Exception as error:
         raise StartupError(f"no usable credentials for the API server: {error}") from None
-    api = KubeApi(client)
+    api = KubeApi(credentials)
     try:
         owner = await identify(api, settings, stop)
         if owner is None:
             return
         engine = make_engine(settings, owner)
         try:
-            await serve(settings, api, engine, stop)
+            await serve(settings, credentials, api, engine, stop)
         finally:
             await engine.close()
     finally:
@@ -94,15 +102,15 @@ async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> nam
                 "the API server does not know Sandboxes: run "
                 "`sandbox-operator crds | kubectl apply -f -` first"
             ) from None
-        except ApiUnreachable as error:
-            refused_since = None
-            log.warning("the API server does not answer, trying again: %s", error)
-        except Forbidden as error:
+        except (Forbidden, Unauthorized) as error:
             # One that has just started refuses everybody until it has read its roles.
             refused_since = refused_since or loop.time()
             if loop.time() > refused_since + _FORBIDDEN_SECONDS:
                 raise StartupError(f"the API server refuses the operator: {error}") from None
             log.warning("the API server refuses the operator, trying again: %s", error)
+        except ApiUnreachable as error:
+            refused_since = None
+            log.warning("the API server does not answer, trying again: %s", error)
         except ApiError as error:
             raise StartupError(f"the API server refuses the operator: {error}") from None
         with contextlib.suppress(TimeoutError):
@@ -111,7 +119,13 @@ async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> nam
     return None
 
 
-async def serve(settings: Settings, api: KubeApi, engine: Engine, stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings,
+    credentials: Credentials,
+    api: KubeApi,
+    engine: Engine,
+    stop: asyncio.Event,
+) -> None:
     """Run all parts over a given API and engine until `stop` is set."""
     rules = settings.rules()
     entries, queue = Entries(), WorkQueue()
@@ -155,7 +169,7 @@ async def serve(settings: Settings, api: KubeApi, engine: Engine, stop: asyncio.
         entries=entries,
         queue=queue,
         reconciler=reconciler,
-        configuration=api.configuration,
+        credentials=credentials,
         namespaces=settings.namespaces,
     )
     # Workers before kopf: on exit it cancels every task that was created after it began.

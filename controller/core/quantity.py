@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 PATTERN = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
 """What the CRD's schema accepts as text. Two digits of exponent: more only burns memory."""
@@ -30,6 +31,7 @@ _SUFFIXES = {
 }
 
 
+@lru_cache(maxsize=1024, typed=True)  # or True would be 1
 def parse(quantity: str | int) -> Fraction:
     """The exact value, above 0 and below 2^63-1. Raises ValueError with the rule in words."""
     text = str(quantity)

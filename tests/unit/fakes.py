@@ -331,7 +331,7 @@ class Operator:
             entries=self.entries,
             queue=self.queue,
             reconciler=self.reconciler,
-            configuration=cast(Any, None),
+            credentials=cast(Any, None),
             namespaces=self._namespaces,
         )
         self.api.watchers = [self._take]

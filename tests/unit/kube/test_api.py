@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from controller.core import names
@@ -23,6 +22,7 @@ from controller.kube.api import (
     NotFound,
     NotServed,
 )
+from controller.kube.credentials import Credentials
 
 PATH = f"/apis/{names.GROUP}/{names.VERSION}/namespaces/team/sandboxes/a"
 
@@ -60,8 +60,7 @@ async def api(server: Server) -> AsyncIterator[KubeApi]:
     async with TestServer(application) as running:
         configuration = Configuration()
         configuration.host = str(running.make_url("")).rstrip("/")
-        configuration.retries = 1
-        api = KubeApi(ApiClient(configuration))
+        api = KubeApi(Credentials(configuration))
         yield api
         await api.close()
 
@@ -168,7 +167,7 @@ async def test_no_answer_is_unreachable() -> None:
     configuration = Configuration()
     configuration.host = "http://127.0.0.1:1"
     configuration.retries = 1
-    api = KubeApi(ApiClient(configuration))
+    api = KubeApi(Credentials(configuration))
     with pytest.raises(ApiUnreachable):
         await api.get_namespace("kube-system")
     await api.close()

@@ -1,0 +1,106 @@
+"""Where the API server is and who asks, from a kubeconfig or the Pod's service account.
+
+Tokens expire: a file of one is replaced, a plugin makes another. What the API server refuses is
+read again from where it came from, so the operator outlives its tokens without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config.incluster_config import load_incluster_config
+from kubernetes.aio.config.kube_config import load_kube_config
+
+_RENEWAL_SECONDS = 1.0
+"""At most one renewal in so long: a plugin is a process, and every call may be refused at once."""
+
+Read = Callable[[Configuration], Awaitable[None]]
+
+
+class Credentials:
+    """One user of one API server."""
+
+    def __init__(self, configuration: Configuration, read: Read | None = None) -> None:
+        """`read` fills a Configuration from the source; None: they never change."""
+        self._configuration = configuration
+        self._read = read
+        self._tls: ssl.SSLContext | None = None
+        self._renewing = asyncio.Lock()
+        self._renewed_at = float("-inf")
+
+    @classmethod
+    async def find(cls, kubeconfig: str | None, context: str | None) -> Credentials:
+        """Those of the named kubeconfig, else KUBECONFIG, else the Pod's service account, else
+        ~/.kube/config. Raises ConfigException where none of them is usable."""
+
+        async def read(configuration: Configuration) -> None:
+            in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+            if kubeconfig is None and "KUBECONFIG" not in os.environ and in_pod:
+                load_incluster_config(client_configuration=configuration)
+            else:
+                await load_kube_config(
+                    config_file=kubeconfig,
+                    context=context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+
+        configuration = Configuration()
+        await read(configuration)
+        server = urlsplit(configuration.host)
+        if configuration.proxy is None and not proxy_bypass(server.hostname or ""):
+            configuration.proxy = getproxies().get(server.scheme)
+        return cls(configuration, read)
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._configuration
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """For connections to the API server."""
+        if self._tls is None:
+            self._tls = RESTClientObject(self._configuration).ssl_context
+        return self._tls
+
+    async def authorization(self) -> str | None:
+        """The header of that name; None where a certificate says who asks.
+
+        A service account's token is read from its file once a minute. Raises whatever reading it
+        raises; the message may hold a token.
+        """
+        settings = await self._configuration.auth_settings()
+        found = settings.get("BearerToken")
+        value = found["value"] if found else None
+        return str(value).strip() if value else None
+
+    async def renew(self, refused: str | None) -> bool:
+        """The API server refused this `authorization`: read it again from its source.
+
+        Returns whether there is another now. Raises whatever reading raises.
+        """
+        if self._read is None:
+            return False
+        loop = asyncio.get_running_loop()
+        async with self._renewing:
+            current = await self.authorization()
+            if current == refused and loop.time() >= self._renewed_at + _RENEWAL_SECONDS:
+                self._renewed_at = loop.time()
+                fresh = Configuration()
+                await self._read(fresh)
+                # One assignment, since kopf's thread reads it, too.
+                self._configuration.api_key = fresh.api_key
+                self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+                if fresh.cert_file:
+                    self._configuration.cert_file = fresh.cert_file
+                    self._configuration.key_file = fresh.key_file
+                    self.tls.load_cert_chain(fresh.cert_file, fresh.key_file)
+                current = await self.authorization()
+            return current != refused

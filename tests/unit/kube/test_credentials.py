@@ -1,0 +1,121 @@
+"""Credentials that expire: read again from their source when the API server refuses them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config.kube_config import load_kube_config
+
+from controller.handlers import connection
+from controller.kube import credentials as module
+from controller.kube.api import KubeApi, Unauthorized
+from controller.kube.credentials import Credentials
+
+
+class Server:
+    """Knows one token."""
+
+    def __init__(self) -> None:
+        self.token = "first"
+        self.seen: list[str] = []
+
+    def rotate(self, token: Path) -> None:
+        self.token = "second"
+        token.write_text(self.token)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.seen.append(request.headers.get("Authorization", ""))
+        if self.seen[-1] != f"Bearer {self.token}":
+            return web.json_response({"reason": "Unauthorized", "message": "no"}, status=401)
+        return web.json_response({"metadata": {"name": "team"}})
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    return path
+
+
+@pytest.fixture
+async def kubeconfig(server: Server, tmp_path: Path, token: Path) -> AsyncIterator[str]:
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", server.answer)
+    async with TestServer(application) as running:
+        path = tmp_path / "kubeconfig"
+        cluster = {"server": str(running.make_url("")).rstrip("/")}
+        content = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": cluster}],
+            "users": [{"name": "u", "user": {"tokenFile": str(token)}}],
+        }
+        path.write_text(yaml.safe_dump(content))
+        yield str(path)
+
+
+@pytest.fixture
+async def api(kubeconfig: str) -> AsyncIterator[KubeApi]:
+    api = KubeApi(await Credentials.find(kubeconfig, None))
+    yield api
+    await api.close()
+
+
+async def test_a_token_that_was_replaced_is_read_again(
+    server: Server, api: KubeApi, token: Path
+) -> None:
+    await api.get_namespace("team")
+    server.rotate(token)
+    await api.get_namespace("team")
+    assert server.seen == ["Bearer first", "Bearer first", "Bearer second"]
+
+
+async def test_many_calls_that_are_refused_at_once_read_it_once(
+    server: Server, api: KubeApi, token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    async def counted(**options: object) -> None:
+        reads.append(options)
+        await load_kube_config(**options)
+
+    monkeypatch.setattr(module, "load_kube_config", counted)
+    server.rotate(token)
+    await asyncio.gather(*(api.get_namespace("team") for _ in range(20)))
+    assert len(reads) == 1
+
+
+async def test_one_that_was_not_replaced_is_refused_and_tried_again_later(
+    server: Server, api: KubeApi, token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.token = "second"
+    with pytest.raises(Unauthorized):
+        await api.get_namespace("team")
+    with pytest.raises(Unauthorized):
+        await api.get_namespace("team")
+    server.rotate(token)
+    monkeypatch.setattr(module, "_RENEWAL_SECONDS", 0.0)
+    await api.get_namespace("team")
+    assert server.seen.count("Bearer second") == 1
+
+
+async def test_fixed_ones_are_never_read_again() -> None:
+    assert not await Credentials(Configuration()).renew("Bearer first")
+
+
+def test_kopf_gets_scheme_and_token_apart() -> None:
+    info = connection(Configuration(), "Bearer first")
+    assert (info.scheme, info.token) == ("Bearer", "first")
+    assert connection(Configuration(), None).token is None
