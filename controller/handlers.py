@@ -111,7 +111,8 @@ class Watch:
         def watch() -> None:
             while not stop.is_set():
                 try:
-                    asyncio.run(self._operate(loop, stop))
+                    with asyncio.Runner(loop_factory=type(loop)) as runner:  # uvloop's, as here
+                        runner.run(self._operate(loop, stop))
                 except Exception as error:
                     log.warning("the watch broke and is begun anew: %s", type(error).__name__)
                     log.debug("", exc_info=True)

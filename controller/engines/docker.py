@@ -35,6 +35,7 @@ import requests
 import urllib3
 from docker import APIClient, auth
 from docker.errors import APIError, DockerException, InvalidRepository
+from docker.transport import UnixHTTPAdapter
 from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
@@ -401,6 +402,7 @@ class DockerEngine:
             )
             # Reading proxies and netrc from the environment for each call costs more than the call.
             client.trust_env = False
+            keep_connections(client)
             self._client = client
         return self._client
 
@@ -476,6 +478,25 @@ class DockerEngine:
         labels = labels or {}
         owner = labels.get(names.OWNER_LABEL)
         return owner == self.owner.label and labels.get(names.UID_LABEL) == uid
+
+
+class _OnePool(UnixHTTPAdapter):
+    """docker-py makes a pool of connections for each URL, and so uses hardly one of them twice."""
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
+        return super().get_connection("http+docker://", proxies)
+
+
+def keep_connections(client: Any) -> None:
+    """Have a client that speaks to a Unix socket use its connections again."""
+    place = "http+docker://"
+    adapter = client.adapters.get(place)
+    if isinstance(adapter, UnixHTTPAdapter):
+        kept = _OnePool(
+            adapter.socket_path, timeout=adapter.timeout, max_pool_size=adapter.max_pool_size
+        )
+        client.mount(place, kept)
+        adapter.close()
 
 
 class _Lane:
