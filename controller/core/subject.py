@@ -42,7 +42,7 @@ class Subject:
     @classmethod
     def read(cls, obj: Mapping[str, Any], known: Subject | None = None) -> Subject:
         """Read the API's JSON. The spec of `known` is reused while uid and generation are its."""
-        metadata = ObjectMeta.parse(obj["metadata"], "metadata")
+        metadata = ObjectMeta.parse(_needed(obj["metadata"]), "metadata")
         spec: SandboxSpec | None
         problem: InvalidResource | None
         if (
@@ -54,6 +54,19 @@ class Subject:
         else:
             spec, problem = _read_spec(obj.get("spec"))
         return cls(metadata, spec, _read_status(obj.get("status")), problem)
+
+
+def _needed(metadata: object) -> object:
+    """Metadata without what the decision does not read: others' labels and annotations, such as
+    kubectl's copy of the whole object, would be kept in memory for nothing."""
+    if not isinstance(metadata, Mapping):
+        return metadata
+    kept = dict(metadata)
+    for field in ("labels", "annotations"):
+        values = metadata.get(field)
+        if isinstance(values, Mapping):
+            kept[field] = {k: v for k, v in values.items() if str(k).startswith(names.GROUP)}
+    return kept
 
 
 def _read_spec(raw: object) -> tuple[SandboxSpec | None, InvalidResource | None]:

@@ -81,12 +81,38 @@ def test_the_resume_request(text: str | None, moment: datetime | None) -> None:
 
 def test_the_spec_is_read_once_a_generation() -> None:
     first = read()
-    again = read(first, metadata={"labels": {"a": "b"}})
+    again = read(first, metadata={"labels": {names.NAME_LABEL: "b"}})
     assert again.spec is first.spec
-    assert again.metadata.labels == {"a": "b"}
+    assert again.metadata.labels == {names.NAME_LABEL: "b"}
     changed = read(first, metadata={"generation": 2}, spec={"image": "other"})
     assert changed.spec is not None
     assert changed.spec.image == "other"
+
+
+def test_what_others_wrote_into_the_metadata_is_not_kept() -> None:
+    others = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, "a": "b"}
+    ours = {names.RESUME_REQUESTED_AT: "2026-01-01T12:00:00Z"}
+    subject = read(metadata={"annotations": others | ours, "labels": others})
+    assert (subject.metadata.annotations, subject.metadata.labels) == (ours, {})
+
+
+def test_equal_sets_of_fields_are_one_in_memory() -> None:
+    conditions = [
+        {
+            "type": type_,
+            "status": "True",
+            "reason": "Ready",
+            "lastTransitionTime": "2026-01-01T12:00:00Z",
+        }
+        for type_ in ("Ready", "Available")
+    ]
+    first, second = read(status={"conditions": conditions}).status.conditions
+    assert first.model_fields_set is second.model_fields_set
+    assert first.model_copy(update={"message": "x"}).model_fields_set == {
+        *first.model_fields_set,
+        "message",
+    }
+    assert "message" not in second.model_fields_set
 
 
 def test_the_spec_of_another_object_is_never_reused() -> None:
