@@ -135,7 +135,7 @@ async def serve(
     entries, queue = Entries(), WorkQueue()
     view = EngineView(accepted_ids=frozenset(settings.accepted_engine_ids))
     engines = Engines(view)
-    events = EventPoster(api, settings.instance_name)
+    events = EventPoster(api, settings.instance_name, queue.calm)
     prober = Prober(queue, settings.probe_concurrency)
     operations = Operations(
         engine,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,8 @@ from controller.kube.api import ApiError, ApiUnreachable, KubeApi
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1000
+_YIELD_SECONDS = 1.0
+"""How long one Event yields to the marking of deletions at the most."""
 _MESSAGE = 1024
 """The API server's limit for an Event's message."""
 
@@ -37,9 +40,13 @@ class News:
 class EventPoster:
     """Posts News one after the other."""
 
-    def __init__(self, api: KubeApi, instance: str) -> None:
+    def __init__(
+        self, api: KubeApi, instance: str, calm: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """`calm` waits, for so many seconds at the most, until nothing more urgent is under way."""
         self._api = api
         self._instance = instance
+        self._calm = calm
         self._backlog: deque[News] = deque(maxlen=_BACKLOG)
         self._wakeup = asyncio.Event()
 
@@ -52,6 +59,7 @@ class EventPoster:
             await self._wakeup.wait()
             self._wakeup.clear()
             while self._backlog:
+                await self._calm(_YIELD_SECONDS)
                 news = self._backlog.popleft()
                 try:
                     await self._api.create_event(news.meta.namespace, _event(news, self._instance))

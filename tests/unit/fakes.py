@@ -293,7 +293,7 @@ class Operator:
         engine = MemoryEngine(OWNER, self.host)
         self.entries, self.queue = Entries(), WorkQueue()
         self.engines = Engines(EngineView(accepted_ids=self.accepted))
-        events = EventPoster(api, "default")
+        events = EventPoster(api, "default", self.queue.calm)
         self.prober = Prober(self.queue, 8)
         self.operations = Operations(
             engine,

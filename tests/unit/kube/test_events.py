@@ -14,6 +14,7 @@ from controller.core.resources import ObjectMeta, Phase
 from controller.kube import events
 from controller.kube.api import ApiError, ApiUnreachable, KubeApi
 from controller.kube.events import EventPoster, News
+from controller.workqueue import WorkQueue
 from tests.unit.fakes import FakeApi
 
 META = ObjectMeta(name="a", namespace="team", uid="u1")
@@ -46,7 +47,7 @@ async def api() -> Api:
 
 @pytest.fixture
 async def poster(api: Api) -> AsyncIterator[EventPoster]:
-    poster = EventPoster(cast(KubeApi, api), "blue")
+    poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
     task = asyncio.create_task(poster.run())
     yield poster
     task.cancel()
@@ -105,8 +106,25 @@ async def test_one_that_got_no_answer_is_tried_again(api: Api, poster: EventPost
     await api.until(lambda: len(api.events) == 1)
 
 
+async def test_news_waits_while_deletions_are_being_marked(api: Api, poster: EventPoster) -> None:
+    calm = asyncio.Event()
+
+    async def wait(at_most_seconds: float) -> None:
+        await calm.wait()
+
+    waiting = EventPoster(cast(KubeApi, api), "blue", wait)
+    running = asyncio.create_task(waiting.run())
+    waiting.post(news())
+    poster.post(news(Reason.DELETING))
+    await api.until(lambda: len(api.events) == 1)
+    assert api.events[0]["reason"] == Reason.DELETING
+    calm.set()
+    await api.until(lambda: len(api.events) == 2)
+    running.cancel()
+
+
 async def test_a_backlog_forgets_its_oldest(api: Api) -> None:
-    poster = EventPoster(cast(KubeApi, api), "blue")
+    poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
     for _ in range(events._BACKLOG + 10):
         poster.post(news())
     assert len(poster._backlog) == events._BACKLOG
