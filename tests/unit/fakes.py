@@ -288,7 +288,8 @@ class Operator:
         self._tasks: list[asyncio.Task[None]] = []
         self.watching = True
 
-    async def start(self) -> None:
+    async def start(self, *, engine_first: bool = False) -> None:
+        """Start as new. Which of the two is listed first is chance in a real one."""
         api = cast(KubeApi, self.api)
         engine = MemoryEngine(OWNER, self.host)
         self.entries, self.queue = Entries(), WorkQueue()
@@ -335,8 +336,8 @@ class Operator:
             namespaces=self._namespaces,
         )
         self.api.watchers = [self._take]
-        for obj in await self.api.list_sandboxes():
-            self._watch.take(None, obj)
+        if not engine_first:
+            await self._list_objects()
         works = [self.reconciler.work() for _ in range(4)]
         self._tasks = [
             asyncio.create_task(work)
@@ -348,6 +349,13 @@ class Operator:
             )
         ]
         await self.settle()
+        if engine_first:
+            await self._list_objects()
+            await self.settle()
+
+    async def _list_objects(self) -> None:
+        for obj in await self.api.list_sandboxes():
+            self._watch.take(None, obj)
 
     def _take(self, type_: str, obj: Obj) -> None:
         if self.watching:

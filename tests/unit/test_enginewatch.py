@@ -198,12 +198,7 @@ async def test_the_resync_finds_objects_that_the_watch_lost(swept: Operator) -> 
 
 async def test_a_restart_that_lists_the_engine_first_misses_nothing(swept: Operator) -> None:
     await swept.kill()
-    objects, swept.api.sandboxes = swept.api.sandboxes, {}
-    await swept.start()
-    swept.api.sandboxes = objects
-    for obj in objects.values():
-        swept._watch.take(None, obj)
-    await swept.settle()
+    await swept.start(engine_first=True)
     assert swept.api.writes == []
 
 

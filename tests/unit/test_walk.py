@@ -72,7 +72,7 @@ class Walk:
             self.one_container_each()
 
     async def start(self) -> None:
-        await self.operator.start()
+        await self.operator.start(engine_first=self.random.random() < 0.5)
         self.operator.api.watchers.append(self.watch)
 
     def watch(self, type_: str, obj: Obj) -> None:
