@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from bench.figures import WARM_UP, Row, compared, milliseconds, seconds
 from bench.lab import Lab
 from bench.sandboxes import gone
+from bench.usage import cpu_seconds
 
 GRACE_SECONDS = 10
 SINGLE_BOUND = 1.15
@@ -35,10 +36,12 @@ async def one_at_a_time(lab: Lab) -> list[Row]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Seconds: creations by the operator and by docker-py, and the operator's deletions."""
+    """Seconds: creations by the operator and by docker-py, and the operator's processor time."""
 
     operator: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    """For each life, with what follows it while docker-py is at work."""
     deleted: list[str] = field(default_factory=list)
     """Names of the operator's; the watch has their histories."""
 
@@ -59,9 +62,11 @@ async def in_pairs(lab: Lab, count: int, what: str) -> Pairs:
         await asyncio.to_thread(lab.baseline.stop_and_remove, made, GRACE_SECONDS)
 
     for i in lab.track(range(count), what):
+        before = cpu_seconds(lab.operator.process)
         pair = (by_operator, by_baseline)
         for run in pair if i % 2 else reversed(pair):
             await run()
+        pairs.processor.append(cpu_seconds(lab.operator.process) - before)
     return pairs
 
 

@@ -41,27 +41,20 @@ async def grow(lab: Lab) -> list[Row]:
 
 
 async def _costs(lab: Lab, step: int) -> list[Row]:
-    before = cpu_seconds(lab.operator.process)
     pairs = await in_pairs(lab, lab.sizes.step_singles, f"create, {step} running")
-    life = (cpu_seconds(lab.operator.process) - before) / lab.sizes.step_singles
     event = await _event_costs(lab)
     running = f"{step} running"
+    create = _create(f"{running}: POST to RUNNING; docker-py: create + start", pairs)
+    others = (
+        ("deletionTimestamp to DELETING", _marks(lab, pairs)),
+        ("processor time of a life", milliseconds(pairs.processor)),
+        ("processor time of an event", milliseconds(event)),
+    )
     return [
-        _create(f"{running}: POST to RUNNING; docker-py: create + start", pairs, step),
-        _at(
-            step,
-            "deletionTimestamp to DELETING",
-            Row("scale", f"{running}: deletionTimestamp to DELETING", _marks(lab, pairs)),
-        ),
-        _at(
-            step,
-            "processor time of a life",
-            Row("scale", f"{running}: processor time of a life", milliseconds([life])),
-        ),
-        _at(
-            step,
-            "processor time of an event",
-            Row("scale", f"{running}: processor time of an event", milliseconds(event)),
+        replace(create, point=Point("create to RUNNING", step)),
+        *(
+            Row("scale", f"{running}: {what}", figures, point=Point(what, step))
+            for what, figures in others
         ),
     ]
 
@@ -103,7 +96,7 @@ async def stopped(lab: Lab) -> list[Row]:
     return [
         replace(listing, beside="without them"),
         replace(
-            _create(f"{what}: POST to RUNNING; docker-py: create + start", pairs, None),
+            _create(f"{what}: POST to RUNNING; docker-py: create + start", pairs),
             scenario="stopped",
         ),
         Row("stopped", f"{what}: deletionTimestamp to DELETING", _marks(lab, pairs)),
@@ -139,14 +132,9 @@ async def _leave_stopped(lab: Lab, count: int) -> None:
     lab.progress.remove_task(task)
 
 
-def _create(what: str, pairs: Pairs, step: int | None) -> Row:
-    row = compared("scale", what, milliseconds(pairs.operator), milliseconds(pairs.baseline))
-    return row if step is None else _at(step, "create to RUNNING", row)
+def _create(what: str, pairs: Pairs) -> Row:
+    return compared("scale", what, milliseconds(pairs.operator), milliseconds(pairs.baseline))
 
 
 def _marks(lab: Lab, pairs: Pairs) -> Figures:
     return milliseconds(mark_latency(lab.sandboxes.history(name)) for name in pairs.deleted)
-
-
-def _at(step: int, series: str, row: Row) -> Row:
-    return replace(row, point=Point(series, step))
