@@ -22,7 +22,9 @@ class WorkQueue:
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._working: set[str] = set()
         self._again: set[str] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[float, asyncio.Handle]] = {}
+        """By key, when it is due and the timer. uvloop's handle of what is due at once has no
+        `when`."""
         self._failures: dict[str, int] = {}
         self._wakeup = asyncio.Semaphore(0)
         self._unmarked: set[str] = set()
@@ -60,10 +62,10 @@ class WorkQueue:
         due = loop.time() + max(0.0, seconds)
         timer = self._timers.get(key)
         if timer is not None:
-            if timer.when() <= due:
+            if timer[0] <= due:
                 return
-            timer.cancel()
-        self._timers[key] = loop.call_at(due, self._ring, key)
+            timer[1].cancel()
+        self._timers[key] = due, loop.call_at(due, self._ring, key)
 
     def _ring(self, key: str) -> None:
         self._timers.pop(key, None)
@@ -121,4 +123,4 @@ class WorkQueue:
         self.marked(key)
         timer = self._timers.pop(key, None)
         if timer is not None:
-            timer.cancel()
+            timer[1].cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from controller import workqueue
 from controller.workqueue import WorkQueue
@@ -109,6 +110,20 @@ async def test_the_jitter_spreads_what_failed_together(monkeypatch: pytest.Monke
     for i in range(50):
         queue.failed(str(i))
     assert len(set(waits)) > 40
+
+
+def test_what_is_due_at_once_may_be_due_again_before_it_rings() -> None:
+    """uvloop's handle of what is due at once lacks `when`: asked for it, the operator ended."""
+
+    async def twice() -> str:
+        queue = WorkQueue()
+        queue.add_after("a", 0)
+        queue.add_after("a", 0)
+        queue.add_after("a", 60)
+        return await take(queue)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(twice()) == "a"
 
 
 async def test_what_is_forgotten_rings_no_more() -> None:
