@@ -228,7 +228,7 @@ class Reconciler:
         meta = entry.subject.metadata
         try:
             # Right after the claim there can be none; a name that is taken shows when storing.
-            claimed_now = entry.key is not None
+            claimed_now = entry.key is not None and entry.secret_uid is None
             found = None if claimed_now else await session_keys.find(self._api, meta)
             if found is None:
                 container = entry.holdings.container if entry.holdings else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode, b64encode
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,31 @@ async def test_a_secret_that_vanished_is_written_again_with_the_same_key(
         await operator.resync()
     assert operator.key() == key
     assert operator.api.writes == ["create secret"]
+
+
+async def test_a_key_that_waits_for_its_container_is_not_stored_again_and_again(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.api.create(operatingMode="Paused")
+    await operator.settle()
+    assert operator.told() == ("PAUSED", "NotStarted")
+    asked: list[object] = []
+    store = operator.api.create_secret
+
+    async def create_secret(*arguments: Any) -> dict[str, Any]:
+        asked.append(arguments)
+        return await store(*arguments)
+
+    monkeypatch.setattr(operator.api, "create_secret", create_secret)
+    for _ in range(6):
+        await operator.resync()
+    assert asked == []
+    key = operator.key()
+    del operator.api.secrets[SECRET]
+    for _ in range(6):
+        await operator.resync()
+    assert len(asked) == 1
+    assert operator.key() == key
 
 
 async def test_a_secret_that_was_emptied_is_told(operator: Operator) -> None:
