@@ -8,6 +8,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 BENCH_ARGS ?=
 COMPARE ?=
+# One that bash happens to export is not meant.
+ifneq ($(origin SECONDS),command line)
+SECONDS := 600
+endif
 
 # The cluster of `make demo` is a temporary one unless it is named on the command line: a KUBECONFIG
 # that happens to be in the environment is somebody's cluster, and is ignored.
@@ -79,6 +83,10 @@ test-unit: .venv ## Unit tests alone
 test-integration: .venv ## Tests on a real API server and a real Docker engine
 	$(BIN)/python -m dev images
 	$(BIN)/pytest tests/integration
+
+.PHONY: chaos
+chaos: .venv ## Faults on the real thing; SECONDS=600, SEED=... of an earlier round
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
 bench: .venv ## Benchmarks; COMPARE=FILE tells what got slower since; BENCH_ARGS=... are passed on

@@ -142,6 +142,7 @@ class World:
                 query = {"watch": "1", "resourceVersion": version}
                 url = self.plane.url + self.path()
                 async with self.plane.session().get(url, params=query) as response:
+                    response.raise_for_status()  # one that is starting refuses
                     async for line in response.content:
                         event = json.loads(line)
                         if event["type"] == "ERROR":

@@ -15,7 +15,7 @@ import ssl
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Audit:
                 new = log.read()
             self._read += len(new)
             *lines, self._rest = (self._rest + new).split(b"\n")
-            self._records += [json.loads(line) for line in lines]
+            self._records += map(_record, lines)
         return self._records
 
     async def until(self, condition: Callable[[list[Json]], bool], seconds: float = SECONDS) -> int:
@@ -82,7 +82,8 @@ class Audit:
     async def settled(self) -> int:
         """Wait until all that was answered so far is in the log; returns how many that is."""
         mark = f"audit-{uuid.uuid4().hex}"
-        await self._plane.call("GET", f"{names_path('default')}/{mark}", ok=(404,), user=USER)
+        user = self._plane.users[0]
+        await self._plane.call("GET", f"{names_path('default')}/{mark}", ok=(404,), user=user)
         return await self.until(lambda all_: any(_of(r).get("name") == mark for r in all_[-200:]))
 
     async def resyncs(self, count: int) -> None:
@@ -116,6 +117,12 @@ class Audit:
         return refused - allowed
 
 
+def _record(line: bytes) -> Json:
+    """One line. Where an API server was killed while writing, its successor's first record follows
+    in the same line."""
+    return dict(json.loads(line[max(0, line.rfind(b'{"kind":"Event","apiVersion":"audit')) :]))
+
+
 def _of(record: Json) -> Json:
     return dict(record.get("objectRef") or {"resource": ""})
 
@@ -132,10 +139,12 @@ def but_events(writes: Counter[str]) -> Counter[str]:
 class Plane:
     """One API server for all operators of a session, and an administrator's requests to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, users: Sequence[str] = (USER,)) -> None:
+        """`users` are those who get the operator's rights, and whose requests are logged."""
+        self.users = users
         directory.mkdir(parents=True, exist_ok=True)
         policy, log = directory / "audit-policy.yaml", directory / "audit.log"
-        rules = [{"level": "Metadata", "users": [USER]}, {"level": "None"}]
+        rules = [{"level": "Metadata", "users": list(users)}, {"level": "None"}]
         stages = ["RequestReceived", "ResponseStarted"]
         policy.write_text(
             json.dumps(
@@ -161,7 +170,7 @@ class Plane:
         binding = {
             "metadata": {"name": USER},
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role["metadata"]["name"]},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
+            "subjects": [{"apiGroup": group, "kind": "User", "name": u} for u in self.users],
         }
         await self.call("POST", f"{_RBAC}/clusterrolebindings", binding)
 
@@ -236,11 +245,15 @@ class Operator:
         self.settings |= changes
         if self.alive():
             return
+        self._process = Supervised(self.command(), log=self.log, env=self.environment())
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "controller", "run"]
+
+    def environment(self) -> dict[str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
         env |= {f"{ENV_PREFIX}{name.upper()}": value for name, value in self.settings.items()}
-        env["KUBECONFIG"] = str(self.plane.control_plane.kubeconfig_for(USER))
-        argv = [sys.executable, "-m", "controller", "run"]
-        self._process = Supervised(argv, log=self.log, env=env)
+        return env | {"KUBECONFIG": str(self.plane.control_plane.kubeconfig_for(USER))}
 
     def alive(self) -> bool:
         return self._process is not None and self._process.alive()

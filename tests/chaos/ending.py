@@ -1,0 +1,267 @@
+"""The checks when the faults are over: each finds what is wrong, in a line for each.
+
+rest     every Sandbox comes to say what is true of it, and every deletion to its end
+quiet    nothing is written while nothing happens
+react    no key is stuck: each Sandbox can still be paused, resumed and deleted
+clean    nothing is left of anything, strangers are as they were, no secret was logged
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import docker
+from docker.errors import NotFound
+
+from controller.core import names
+from tests.chaos.bystanders import TAKEN, Bystanders
+from tests.chaos.load import UNANSWERED, USERS_KEY
+from tests.chaos.sides import RESYNC_SECONDS, Side
+from tests.chaos.truth import Deeds, wrong
+from tests.integration.boxes import Box, Docker
+from tests.integration.operator import Audit, Json
+
+REST_SECONDS = 180.0
+"""Restarts after an exit are up to 60 s apart, and a busy machine is slow."""
+GONE_SECONDS = 120.0
+_LOOK_SECONDS = 0.5
+_DEFAULT_NETWORKS = {"bridge", "host", "none"}
+
+Finding = tuple[str, Box | None]
+"""What is wrong, and with which Sandbox."""
+
+
+class Ending:
+    def __init__(
+        self, sides: list[Side], docker: Docker, bystanders: Bystanders, deeds: Deeds, audit: Audit
+    ) -> None:
+        self._sides = sides
+        self._docker = docker
+        self._bystanders = bystanders
+        self._deeds = deeds
+        self._audit = audit
+        self.keys: set[str] = set()
+        """Session keys that were seen in Secrets."""
+
+    async def check(self) -> list[Finding]:
+        """All checks; those after the first that fails are left out."""
+        for step in (self._rest, self._keys, self._quiet, self._react, self._gone, self._clean):
+            if findings := await step():
+                return findings
+        return []
+
+    # rest
+
+    async def _rest(self) -> list[Finding]:
+        return await self._soon(self._restless, REST_SECONDS)
+
+    async def _restless(self) -> list[Finding]:
+        found: list[Finding] = [
+            ("its deletion is not done", box) for side in self._sides for box in side.yard.ending()
+        ]
+        boxes = [box for side in self._sides for box in side.yard.living()]
+        containers = await self._containers(boxes)
+        judged = [(wrong(box.latest, containers[box.uid], self._deeds), box) for box in boxes]
+        return found + [(problem, box) for problem, box in judged if problem is not None]
+
+    async def _containers(self, boxes: list[Box]) -> dict[str, Json | None]:
+        def inspect(client: docker.APIClient) -> dict[str, Json | None]:
+            found: dict[str, Json | None] = {}
+            for box in boxes:
+                try:
+                    found[box.uid] = client.inspect_container(names.container_name(box.uid))
+                except NotFound:
+                    found[box.uid] = None
+            return found
+
+        return dict(await self._docker(inspect))
+
+    async def _soon(
+        self, look: Callable[[], Awaitable[list[Finding]]], seconds: float
+    ) -> list[Finding]:
+        """What `look` still finds after so long; nothing as soon as it finds nothing."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                found = await look()
+            except UNANSWERED as error:
+                found = [(f"cannot be asked: {error!r}", None)]
+            if not found or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    # keys
+
+    async def _keys(self) -> list[Finding]:
+        """The Secret, the container and the label of a Sandbox are about one key."""
+        boxes = [
+            box
+            for side in self._sides
+            for box in side.yard.living()
+            if box.name != TAKEN and box.latest["spec"]["sessionKey"]["mode"] == "Generate"
+        ]
+        return await self._soon(lambda: self._unkeyed(boxes), RESYNC_SECONDS * 10 + 20)
+
+    async def _unkeyed(self, boxes: list[Box]) -> list[Finding]:
+        containers = await self._containers(boxes)
+        found: list[Finding] = []
+        for box in boxes:
+            secret, container = await box.secret(), containers[box.uid]
+            if secret is None:
+                found.append(("its Secret is missing", box))
+                continue
+            key = base64.b64decode(secret["data"][names.SECRET_KEY]).decode()
+            self.keys.add(key)
+            if box.latest["metadata"]["labels"].get(names.KEY_HASH_LABEL) != names.key_hash(key):
+                found.append(("its label is not that of its key", box))
+            has = f"OH_SESSION_API_KEYS_0={key}"
+            if container is not None and has not in container["Config"]["Env"]:
+                found.append(("its container has another key than its Secret", box))
+        return found
+
+    # quiet
+
+    async def _quiet(self) -> list[Finding]:
+        since = await self._audit.settled()
+        await self._resyncs(3)
+        if not self._writes(since):
+            return []
+        # What was under way when the last status came may be an Event or so: once, not for ever.
+        since = await self._audit.settled()
+        await self._resyncs(3)
+        return [(f"written at rest: {what}", None) for what in self._writes(since)]
+
+    def _writes(self, since: int) -> list[str]:
+        verbs = ("create", "update", "patch", "delete")
+        found = Counter(
+            f"{r['user']['username']}: {r['verb']} {r['requestURI']}"
+            for r in self._audit.records()[since:]
+            if r["verb"] in verbs
+        )
+        return [f"{what} ({count} times)" for what, count in found.items()]
+
+    async def _resyncs(self, count: int) -> None:
+        """So many full comparisons of each operator from now on."""
+        since = len(self._audit.records())
+
+        def done(records: list[Json]) -> bool:
+            lists = Counter(
+                r["user"]["username"]
+                for r in records[since:]
+                if r["verb"] == "list" and "limit=" in r["requestURI"]
+            )
+            return all(lists[side.user] >= count for side in self._sides)
+
+        await self._audit.until(done)
+
+    # react
+
+    async def _react(self) -> list[Finding]:
+        for side in self._sides:
+            for box in side.yard.living():
+                if box.name != TAKEN:
+                    paused = box.latest["spec"]["operatingMode"] == "Paused"
+                    mode = "Running" if paused else "Paused"
+                    await side.yard.change(box, operatingMode=mode)
+                    await box.until(where=_generation_of(mode))
+        return [(f"does not react: {what}", box) for what, box in await self._rest()]
+
+    # gone and clean
+
+    async def _gone(self) -> list[Finding]:
+        for side in self._sides:
+            for box in side.yard.living():
+                await box.delete()
+
+        async def left() -> list[Finding]:
+            boxes = [b for s in self._sides for b in s.yard.boxes if not b.gone]
+            return [("is not deleted", box) for box in boxes]
+
+        return await self._soon(left, GONE_SECONDS)
+
+    async def _clean(self) -> list[Finding]:
+        await self._bystanders.disperse()
+        # A create whose caller died may have come after the finalizer went: two resyncs.
+        found = await self._soon(self._leaks, RESYNC_SECONDS * 4 + 20)
+        problems = await self._bystanders.changed(self._sides)
+        problems += await self._secrets_left()
+        problems += self._trespasses()
+        problems += self._blabbed()
+        return found + [(problem, None) for problem in problems]
+
+    async def _leaks(self) -> list[Finding]:
+        def look(client: docker.APIClient) -> list[tuple[str, str, dict[str, Any]]]:
+            rows = [("container", c["Id"], c) for c in client.containers(all=True)]
+            rows += [("volume", v["Name"], v) for v in client.volumes()["Volumes"] or []]
+            rows += [("network", n["Id"], n) for n in client.networks()]
+            return rows
+
+        owners = {names.network_name(side.operator.owner) for side in self._sides}
+        known = self._bystanders.containers | self._bystanders.volumes | self._bystanders.networks
+        found: list[Finding] = []
+        for kind, id_, row in await self._docker(look):
+            shared = kind == "network" and row["Name"] in owners | _DEFAULT_NETWORKS
+            if id_ not in known and not shared:
+                uid = (row.get("Labels") or {}).get(names.UID_LABEL, "")
+                boxes = [box for s in self._sides if (box := s.yard.of(uid)) is not None]
+                name = row.get("Name") or row.get("Names")
+                found.append((f"leaked: {kind} {name}", boxes[0] if boxes else None))
+        return found
+
+    async def _secrets_left(self) -> list[str]:
+        problems = []
+        for side in self._sides:
+            path = f"/api/v1/namespaces/{side.yard.namespace}/secrets"
+            listed = await side.plane.call("GET", path)
+            for secret in listed["items"]:
+                meta = secret["metadata"]
+                ours = {o["uid"] for o in meta.get("ownerReferences", ())}
+                theirs = (names.secret_name(TAKEN), USERS_KEY)
+                if meta["name"] in theirs or meta["name"].startswith("late-"):
+                    continue
+                if ours & side.yard.dropped:
+                    continue  # the owner reference's: this cluster has nobody to follow those
+                problems.append(f"leaked: Secret {meta['namespace']}/{meta['name']} of {ours}")
+        return problems
+
+    def _trespasses(self) -> list[str]:
+        """Writes of an operator beyond its namespace, or to a Secret of others."""
+        found = set()
+        for record in self._audit.records():
+            if record["verb"] in ("get", "list", "watch"):
+                continue
+            on, user = record.get("objectRef") or {}, record["user"]["username"]
+            (side,) = (side for side in self._sides if side.user == user)
+            secret = on.get("resource") == "secrets"
+            theirs = on.get("name") in (names.secret_name(TAKEN), USERS_KEY) and secret
+            done = record["responseStatus"]["code"] < 300
+            if done and (on.get("namespace") != side.yard.namespace or theirs):
+                found.add(f"{user}: {record['verb']} {record['requestURI']}")
+        return [f"touched what is not its own: {what}" for what in sorted(found)]
+
+    def _blabbed(self) -> list[str]:
+        values = self.keys | {token for side in self._sides for token in side.token.all}
+        values |= {"k" * 43, "l" * 43, "x" * 40}
+        words = {side.name: side.operator.words() for side in self._sides}
+        problems = [
+            f"the log of operator {name} holds a secret value"
+            for name, text in words.items()
+            if any(value in text for value in values)
+        ]
+        problems += [
+            f"the log of operator {name} tells of an internal error"
+            for name, text in words.items()
+            if "internal error" in text
+        ]
+        if refused := self._audit.never_allowed():
+            problems.append(f"the ClusterRole lacks a right: {sorted(refused)}")
+        return problems
+
+
+def _generation_of(mode: str) -> Callable[[Json], bool]:
+    return lambda obj: bool(obj["spec"]["operatingMode"] == mode)

@@ -1,0 +1,22 @@
+"""A short round of what `make chaos` does for ten minutes, in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dev.cluster import CHECKOUT
+
+SECONDS = 90
+SEED = "90"
+LONGEST_SECONDS = 540
+"""The round, and what the checks at its end wait for on a busy machine."""
+
+
+@pytest.mark.timeout(LONGEST_SECONDS + 30)
+def test_a_short_round() -> None:
+    argv = [sys.executable, "-m", "tests.chaos", "--seconds", str(SECONDS), "--seed", SEED]
+    ended = subprocess.run(
+        argv, cwd=CHECKOUT, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
+    )
+    assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr[-5_000:]
