@@ -140,8 +140,13 @@ class EngineWatch:
     def _absorb(self, listing: Mapping[str, Holdings], began: float) -> None:
         """Take a full listing. What has an operation in flight is observed at its end."""
         for entry in self._entries:
-            if entry.in_flight is None and entry.observe(listing.get(entry.uid, Holdings()), began):
+            if entry.in_flight is not None:
+                continue
+            holdings = listing.get(entry.uid, Holdings())
+            if entry.observe(holdings, began):
                 self._queue.add(entry.uid)
+            if entry.deleting_since is not None and holdings.empty:
+                entry.look = True  # `find` shows more: what lost its labels with the engine
 
     async def resync(self) -> None:
         """Compare both sides from time to time."""

@@ -134,7 +134,8 @@ class DockerEngine:
             rows, volumes = _labelled(client, labels)
             listed = [(uid, _own(uid, rows[uid]))] if rows[uid] else []
             container = _inspect(client, listed).get(uid)
-            return _holdings(container, volumes[uid], rows[uid] + volumes[uid])
+            of_uid = volumes[uid] + _half_made(client, uid)
+            return _holdings(container, of_uid, rows[uid] + of_uid)
 
         return await self._call(self._reads, find)
 
@@ -247,7 +248,8 @@ class DockerEngine:
         def remove(client: Any) -> None:
             with _tolerating(404):
                 labels = client.inspect_volume(volume).get("Labels") or {}
-                if labels.get(names.OWNER_LABEL) != self.owner.label:
+                # None at all: half made, and only `find` gives the name of such a one.
+                if labels and labels.get(names.OWNER_LABEL) != self.owner.label:
                     raise _taken("volume", volume)
                 client.remove_volume(volume)
 
@@ -447,6 +449,9 @@ class DockerEngine:
         name = names.volume_name(spec.uid, volume.name)
         labels = words.volume_labels(self.owner, spec, volume)
         found = client.create_volume(name, labels=labels)
+        if not found.get("Labels"):  # half made: nothing has used it, or Docker would refuse
+            client.remove_volume(name)
+            found = client.create_volume(name, labels=labels)
         if not self._owns(found.get("Labels"), spec.uid):
             raise _taken("volume", name)
 
@@ -583,6 +588,18 @@ def _labelled(client: Any, labels: Mapping[str, str]) -> tuple[Rows, Rows]:
     containers = client.containers(all=True, filters=filters)
     volumes = client.volumes(filters=filters)["Volumes"] or ()
     return _by_uid(containers), _by_uid(volumes)
+
+
+def _half_made(client: Any, uid: str) -> list[Any]:
+    """Volumes of this UID without any label: Docker stores the labels last, and a dockerd that is
+    killed just before comes back with a volume that has none. The name says whose it is."""
+    prefix = names.volume_name(uid, "")
+    rows = client.volumes(filters={"name": prefix})["Volumes"] or ()
+    return [
+        row | {"Labels": {}}
+        for row in rows
+        if row["Name"].startswith(prefix) and not row.get("Labels")
+    ]
 
 
 def _by_uid(rows: Iterable[Any]) -> Rows:

@@ -58,6 +58,22 @@ class TestFences:
         assert [binding["HostIp"] for binding in bindings] == ["127.0.0.2"]
         assert (await docker_lab.container(spec.uid)).ports == {8000: int(bindings[0]["HostPort"])}
 
+    async def test_a_volume_that_a_killed_engine_left_half_made_is_ours(
+        self, docker_lab: Lab, raw: Any
+    ) -> None:
+        """Docker stores a volume's labels last: one that was killed before has none."""
+        spec = docker_lab.spec(volumes=(VolumeSpec("workspace", "/workspace"),))
+        volume = names.volume_name(spec.uid, "workspace")
+        raw.create_volume(volume)
+        assert (await docker_lab.engine.find(spec.uid)).volumes == (volume,)
+        await docker_lab.engine.create(spec)
+        assert raw.inspect_volume(volume)["Labels"][names.UID_LABEL] == spec.uid
+        other = names.volume_name(str(uuid.uuid4()), "workspace")
+        raw.create_volume(other)
+        assert (await docker_lab.engine.find(spec.uid)).volumes == (volume,)
+        await docker_lab.engine.remove_volume(other)
+        assert other not in [v["Name"] for v in raw.volumes()["Volumes"]]
+
     async def test_volumes_carry_their_labels_from_the_start(
         self, docker_lab: Lab, raw: Any
     ) -> None:

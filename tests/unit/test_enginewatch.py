@@ -241,6 +241,20 @@ async def test_a_long_one_is_told_once_and_taken_back_once(swept: Operator) -> N
     assert swept.api.writes == ["status"] * 2
 
 
+async def test_a_full_listing_alone_ends_no_deletion(swept: Operator) -> None:
+    """It goes by labels; a volume that a killed engine left half made has none."""
+    swept.api.create("b")
+    await swept.settle()
+    await outage(swept)
+    swept.api.delete("b")
+    swept.host.external_remove(swept.uid("b"))
+    await swept.settle()
+    swept.host.calls.clear()
+    await back(swept)
+    assert not swept.exists("b")
+    assert "find" in swept.host.calls
+
+
 async def test_a_deletion_waits_for_the_engine_and_then_finishes(swept: Operator) -> None:
     swept.api.create("b")
     await swept.settle()
