@@ -258,6 +258,11 @@ class Operator:
     def alive(self) -> bool:
         return self._process is not None and self._process.alive()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.daemon.pid
+
     async def stop(self) -> None:
         """As Kubernetes would: SIGTERM, and time to end."""
         if self._process is not None:
