@@ -67,6 +67,7 @@ check: .venv ## Formatting, types, layers, generated files, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -ll -r controller
 	$(BIN)/python -m controller.generate --check
 	$(BIN)/pytest tests/unit -q -n 2
 
@@ -91,6 +92,12 @@ chaos: .venv ## Faults on the real thing; SECONDS=600, SEED=... of an earlier ro
 .PHONY: bench
 bench: .venv ## Benchmarks; COMPARE=FILE tells what got slower since; BENCH_ARGS=... are passed on
 	$(BIN)/python -m bench $(if $(COMPARE),--compare '$(COMPARE)') $(BENCH_ARGS)
+
+.PHONY: audit
+audit: .venv ## Look for known vulnerabilities in all that constraints.txt pins; asks PyPI
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	# Strict: what the service does not know of counts as not audited, not as safe.
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 .PHONY: clean
 clean: ## Remove this checkout's cluster, its containers, .venv and caches
