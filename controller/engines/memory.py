@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -203,7 +204,7 @@ class MemoryHost:
             id=container_id,
             name=names.container_name(spec.uid),
             run=Run.CREATED,
-            image_id=f"sha256:{spec.image}",
+            image_id=f"sha256:{hashlib.sha256(spec.image.encode()).hexdigest()}",
             created_at=self.now(),
             spec_hash=spec.spec_hash,
             stop_grace_seconds=spec.stop_grace_seconds,

@@ -64,6 +64,9 @@ class Bystanders:
         await self._world.clear()
         volume = names.volume_name(self.victim.uid, VOLUME["name"])  # type: ignore[arg-type]
         await self._docker(lambda client: client.remove_volume(volume))
+        for kind in ("secrets", "configmaps"):
+            path = f"/api/v1/namespaces/{NAMESPACE}/{kind}/{SECRET}"
+            await self._world.plane.call("DELETE", path)
         await self._world.__aexit__()
 
     async def are_unchanged(self) -> None:
