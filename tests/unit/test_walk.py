@@ -7,11 +7,14 @@ nothing behind, and nothing is written any more: invariants 1, 2, 3, 5 and 9, an
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from controller import enginewatch
 from controller.core import names
@@ -43,8 +46,8 @@ def _reconnects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 class Walk:
     """One walk of the operator over up to three Sandboxes."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, source: random.Random) -> None:
+        self.random = source
         self.operator = Operator()
         self.done: list[str] = []
         self.left_behind: list[str] = []
@@ -256,7 +259,23 @@ EXITS = [("ERROR", reason) for reason in ("Exited", "Completed", "OOMKilled")]
 
 @pytest.mark.parametrize("seed", range(60))
 async def test_every_walk_ends_as_wished(seed: int) -> None:
-    walk = Walk(seed)
+    await ends_as_wished(Walk(random.Random(seed)))
+
+
+@given(source=st.randoms(use_true_random=False))
+@settings(
+    max_examples=int(os.environ.get("WALKS", "20")),
+    derandomize="WALKS" not in os.environ,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+async def test_every_walk_that_hypothesis_takes_ends_as_wished(source: random.Random) -> None:
+    """It shortens one that fails. WALKS=1000 makes that many, new ones each time."""
+    await ends_as_wished(Walk(source))
+
+
+async def ends_as_wished(walk: Walk) -> None:
     try:
         await walk.run()
         await walk.calm()
