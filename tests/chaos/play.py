@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ FULL_SECONDS = 600
 """In a round as long as this every point has to be passed."""
 _THREADS = 48
 """Calls of Docker that wait for a frozen engine must not keep the one that thaws it waiting."""
+_POINTS_SECONDS = 420.0
+"""How long a full round goes on with the points alone, until each was passed."""
 _WATCH_SECONDS = 0.5
 _LINES = 25
 
@@ -65,6 +67,8 @@ class Play:
     def __init__(self, seconds: float, seed: str, directory: Path) -> None:
         self.outcome = Outcome(seed, seconds, directory)
         self._clock = faults.Clock()
+        self._later = faults.Clock()
+        """Ends the load, and in a full round what is left of the points."""
         self._deeds = Deeds()
         self._sides: list[Side] = []
         self._ledger: Ledger | None = None
@@ -114,8 +118,11 @@ class Play:
         progress: Callable[[float, str], None],
     ) -> None:
         seed, tally, clock = self.outcome.seed, self.outcome.tally, self._clock
+        points = list(failing_operator.POINTS)
+        Random(f"{seed}/points").shuffle(points)
+        left = deque(points)
         loads = {
-            side.name: Load(side.yard, Random(f"{seed}/load-{side.name}"), clock.over)
+            side.name: Load(side.yard, Random(f"{seed}/load-{side.name}"), self._later.over)
             for side in self._sides
         }
         lanes: list[faults.Lane] = [
@@ -130,7 +137,9 @@ class Play:
             lanes.append(
                 faults.Outsider(side, own, load, self._deeds, seed, (1.5, 4.0), clock, tally)
             )
-            ends.append(faults.OperatorEnds(side, load, seed, (2.5, 6.0), clock, tally))
+            ends.append(
+                faults.OperatorEnds(side, load, left, self._later, seed, (1.5, 4.0), clock, tally)
+            )
         async with asyncio.TaskGroup() as group:
             for load in loads.values():
                 group.create_task(load.run())
@@ -152,7 +161,11 @@ class Play:
         while not self.outcome.findings:
             passed = time.monotonic() - began
             if passed >= self.outcome.seconds:
-                break
+                self._clock.over.set()
+                full = self.outcome.seconds >= FULL_SECONDS
+                none_left = all(self.outcome.tally.points[p] for p in failing_operator.POINTS)
+                if not full or none_left or passed >= self.outcome.seconds + _POINTS_SECONDS:
+                    break
             living = sum(len(side.yard.living()) for side in self._sides)
             ending = sum(len(side.yard.ending()) for side in self._sides)
             count = self.outcome.tally.faults.total()
@@ -165,6 +178,7 @@ class Play:
                     self._find(f"the watch of side {side.name} has ended", None)
             await asyncio.sleep(_WATCH_SECONDS)
         self._clock.over.set()
+        self._later.over.set()
 
     # Findings
 
