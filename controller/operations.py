@@ -7,6 +7,7 @@ good or bad, lands in the entry and wakes the key; `decide` reads it from there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,6 +64,8 @@ class Operations:
         self._queue = queue
         self._rules = rules
         self._publish_address = publish_address
+        # Of creations alone, which read from the API server first. The engine has a queue for each
+        # kind of call; in one for all, a creation would wait behind a hundred removals.
         self._slots = asyncio.Semaphore(at_once)
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,7 +93,7 @@ class Operations:
         verb = operation.verb
         try:
             await self._queue.calm(YIELD_SECONDS)
-            async with self._slots:
+            async with self._slots if verb is Verb.RUN else contextlib.nullcontext():
                 try:
                     await self._perform(entry, flight, operation)
                     self._succeeded(entry, verb)

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -60,6 +60,7 @@ Rows = defaultdict[str, list[Any]]
 _READERS = 4
 _INSPECTIONS = 50
 """How many a thread does in one go: far below the timeout, and other reads get in between."""
+_SIGNALLERS = 4
 _PULLS = 4
 _PULL_SECONDS = 3600.0
 _PULL_SILENCE_SECONDS = 300.0
@@ -79,15 +80,16 @@ class DockerEngine:
     ) -> None:
         """`base_url` None: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH as Docker's CLI.
 
-        `width` is how many builds run at once; half as many removals do, so that a burst of
-        deletions leaves Docker room to create.
+        `width` is how many builds run at once, and how many removals; of a burst of removals only
+        a quarter as many while anything is built, since they keep Docker's disk busy.
         """
         self.owner = owner
         self._base_url = base_url
         self._timeout = timeout_seconds
         self._reads = _Lane("docker-read", _READERS)
         self._builds = _Lane("docker-build", width)
-        self._ends = _Lane("docker-end", max(2, width // 2))
+        self._signals = _Lane("docker-signal", _SIGNALLERS)
+        self._removals = _Removals("docker-remove", width, self._builds)
         self._client: Any = None
         self._closed = False
         self._network_lock = threading.Lock()
@@ -228,21 +230,21 @@ class DockerEngine:
                     with _tolerating(500, "is not paused"):
                         client.unpause(container_id)
 
-        await self._call(self._ends, signal)
+        await self._call(self._signals, signal)
 
     async def kill(self, container_id: str) -> None:
         def kill(client: Any) -> None:
             with _tolerating(404), _tolerating(409, "is not running"):
                 client.kill(container_id, "SIGKILL")
 
-        await self._call(self._ends, kill)
+        await self._call(self._signals, kill)
 
     async def remove(self, container_id: str) -> None:
         def remove(client: Any) -> None:
             with _tolerating(404), _tolerating(409, "already in progress"):
                 client.remove_container(container_id, v=True, force=True)
 
-        await self._call(self._ends, remove, Reason.CLEANUP_FAILED)
+        await self._call(self._removals, remove, Reason.CLEANUP_FAILED)
 
     async def remove_volume(self, volume: str) -> None:
         def remove(client: Any) -> None:
@@ -253,7 +255,7 @@ class DockerEngine:
                     raise _taken("volume", volume)
                 client.remove_volume(volume)
 
-        await self._call(self._ends, remove, Reason.CLEANUP_FAILED)
+        await self._call(self._removals, remove, Reason.CLEANUP_FAILED)
 
     # ------------------------------------------------------------ streaming
 
@@ -324,12 +326,16 @@ class DockerEngine:
         self._closed = True  # What still waits for a thread ends as soon as it gets one.
         for stream in tuple(self._streams):
             stream.close()
-        for lane in (self._reads, self._builds, self._ends):
+        for lane in self._lanes:
             lane.threads.shutdown(wait=False)
         if self._client is not None:
             self._client.close()
 
     # ------------------------------------------------------------ calling
+
+    @property
+    def _lanes(self) -> tuple[_Lane, ...]:
+        return (self._reads, self._builds, self._signals, self._removals)
 
     async def _call(
         self,
@@ -344,7 +350,7 @@ class DockerEngine:
         unreachable speaks for all that wait behind it: together they end within one timeout.
         """
         losses = lane.losses
-        async with lane.slots:
+        async with lane.slot():
             if self._closed or lane.losses != losses:
                 raise EngineUnreachable("The engine did not answer the calls before this one.")
             loop = asyncio.get_running_loop()
@@ -399,7 +405,7 @@ class DockerEngine:
             client = APIClient(
                 version="auto",
                 timeout=self._timeout,  # type: ignore[arg-type]  # A float is as good.
-                max_pool_size=sum(lane.width for lane in (self._reads, self._builds, self._ends)),
+                max_pool_size=sum(lane.width for lane in self._lanes),
                 **place,
             )
             # Reading proxies and netrc from the environment for each call costs more than the call.
@@ -505,14 +511,67 @@ def keep_connections(client: Any) -> None:
 
 
 class _Lane:
-    """Threads for calls of one kind, and the queue for them."""
+    """Threads for calls of one kind, and the queue for them: first come, first served."""
 
     def __init__(self, name: str, width: int) -> None:
         self.width = width
         self.threads = ThreadPoolExecutor(width, name)
-        self.slots = asyncio.Semaphore(width)
         self.losses = 0
         """How many calls found the engine unreachable."""
+        self.yielding: _Lane | None = None
+        """The lane that may go on when this one is empty."""
+        self._busy = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def load(self) -> int:
+        """Calls under way and waiting."""
+        return self._busy + len(self._waiting)
+
+    @property
+    def limit(self) -> int:
+        """How many may be under way now."""
+        return self.width
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncGenerator[None, None]:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._admit()
+        try:
+            await turn
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._busy -= 1
+            else:
+                self._waiting.remove(turn)
+            self._admit()
+            if self.yielding is not None and not self.load:
+                self.yielding._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._busy < self.limit:
+            turn = self._waiting[0]
+            if turn.cancelled():
+                return  # it is leaving, and calls again
+            self._waiting.popleft()
+            self._busy += 1
+            turn.set_result(None)
+
+
+class _Removals(_Lane):
+    """A burst of removals leaves the disk to whatever is built meanwhile."""
+
+    def __init__(self, name: str, width: int, builds: _Lane) -> None:
+        super().__init__(name, width)
+        self._builds = builds
+        builds.yielding = self
+
+    @property
+    def limit(self) -> int:
+        burst = self.load > self.width
+        return max(1, self.width // 4) if burst and self._builds.load else self.width
 
 
 _END = object()
