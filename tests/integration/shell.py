@@ -126,6 +126,16 @@ class User(KubeApi):
         path = f"/api/v1/namespaces/{self.namespace}/secrets"
         return list((await self._call(_Request("GET", path)))["items"])
 
+    async def collect_garbage(self) -> None:
+        """Delete the Secrets whose owner is gone, as the garbage collector of a whole cluster does,
+        of which the API server here is a part."""
+        alive = {obj["metadata"]["uid"] for obj in (await self.all()).values()}
+        for secret in await self.secrets():
+            meta = secret["metadata"]
+            if alive.isdisjoint(owner["uid"] for owner in meta.get("ownerReferences", ())):
+                with contextlib.suppress(NotFound):
+                    await self.delete_secret(self.namespace, meta["name"], meta["uid"])
+
     async def make_namespace(self) -> None:
         body = {"metadata": {"name": self.namespace}}
         await self._call(_Request("POST", "/api/v1/namespaces", body=body))
