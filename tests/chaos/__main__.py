@@ -82,6 +82,11 @@ def show(outcome: Outcome) -> None:
         f"{outcome.made} Sandboxes were made, {outcome.ran} ran, {outcome.deleted} were deleted "
         f"({did}); the two operators were started {outcome.starts} times"
     )
+    if outcome.stuck:
+        console.print(
+            f"{outcome.stuck} said so truly that Docker could not start their container any more: "
+            "a killed dockerd had left its task behind"
+        )
     console.print(
         f"The seed repeats the plan, not what it meets: python -m tests.chaos "
         f"--seconds {outcome.seconds:g} --seed {outcome.seed}"

@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import docker
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from controller.core import names
 from tests.chaos.bystanders import TAKEN, Bystanders
 from tests.chaos.load import UNANSWERED, USERS_KEY
 from tests.chaos.sides import RESYNC_SECONDS, Side
 from tests.chaos.truth import Deeds, wrong
-from tests.integration.boxes import Box, Docker
+from tests.integration.boxes import Box, Docker, condition
 from tests.integration.operator import Audit, Json
 
 REST_SECONDS = 180.0
 """Restarts after an exit are up to 60 s apart, and a busy machine is slow."""
 GONE_SECONDS = 120.0
 _LOOK_SECONDS = 0.5
+_LEFT_BEHIND = re.compile(r"task \w+.*already exists")
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
 Finding = tuple[str, Box | None]
@@ -47,6 +49,8 @@ class Ending:
         self._audit = audit
         self.keys: set[str] = set()
         """Session keys that were seen in Secrets."""
+        self.stuck: set[str] = set()
+        """UIDs whose container Docker itself can start no more."""
 
     async def check(self) -> list[Finding]:
         """All checks; those after the first that fails are left out."""
@@ -67,7 +71,27 @@ class Ending:
         boxes = [box for side in self._sides for box in side.yard.living()]
         containers = await self._containers(boxes)
         judged = [(wrong(box.latest, containers[box.uid], self._deeds), box) for box in boxes]
-        return found + [(problem, box) for problem, box in judged if problem is not None]
+        wrong_ones = [(problem, box) for problem, box in judged if problem is not None]
+        refused = [box for _, box in wrong_ones if _start_failed(box)]
+        self.stuck |= await self._beyond_start(refused)
+        return found + [(what, box) for what, box in wrong_ones if box.uid not in self.stuck]
+
+    async def _beyond_start(self, boxes: list[Box]) -> set[str]:
+        """Those whose container Docker itself starts for nobody: a dockerd that is killed while it
+        starts one leaves a task in containerd that its successor neither knows nor ends. They say
+        ERROR StartFailed, which is true, and can still be deleted."""
+
+        def start(client: docker.APIClient) -> set[str]:
+            stuck = set()
+            for box in boxes:
+                try:
+                    client.start(names.container_name(box.uid))
+                except APIError as error:
+                    if _LEFT_BEHIND.search(error.explanation or ""):
+                        stuck.add(box.uid)
+            return stuck
+
+        return set(await self._docker(start))
 
     async def _containers(self, boxes: list[Box]) -> dict[str, Json | None]:
         def inspect(client: docker.APIClient) -> dict[str, Json | None]:
@@ -261,6 +285,11 @@ class Ending:
         if refused := self._audit.never_allowed():
             problems.append(f"the ClusterRole lacks a right: {sorted(refused)}")
         return problems
+
+
+def _start_failed(box: Box) -> bool:
+    reason = condition(box.latest, "Ready").get("reason")
+    return bool(box.status.get("phase") == "ERROR" and reason == "StartFailed")
 
 
 def _generation_of(mode: str) -> Callable[[Json], bool]:

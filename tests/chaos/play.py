@@ -53,6 +53,8 @@ class Outcome:
     did: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     keys: int = 0
+    stuck: int = 0
+    """Containers that Docker itself could start no more, see ending.py."""
     stories: list[str] = field(default_factory=list)
     """What is known of the Sandboxes that something is wrong with."""
 
@@ -230,6 +232,7 @@ class Play:
         self.outcome.ran = sum(len(side.yard.ran) for side in self._sides)
         self.outcome.starts = sum(side.operator.starts for side in self._sides)
         self.outcome.keys = len(ending.keys)
+        self.outcome.stuck = len(ending.stuck)
         for side in self._sides:
             if not self.outcome.findings and not side.yard.ran:
                 self._find(f"nothing ever ran on side {side.name}", None)
