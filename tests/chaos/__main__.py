@@ -49,7 +49,8 @@ async def _run(play: Play, seconds: float) -> Outcome:
         def progress(passed: float, what: str) -> None:
             nonlocal told
             bar.update(task, completed=passed, description=what)
-            if not console.is_terminal and passed >= min(told + SECONDS_BETWEEN_LINES, seconds):
+            due = passed - told >= SECONDS_BETWEEN_LINES or passed == seconds
+            if not console.is_terminal and due:
                 told = passed
                 console.print(f"{passed:.0f} s: {what}")
 
