@@ -34,7 +34,8 @@ PAGES = {"index.html": "busybox\n", "health": "ok\n", "ready": "ready\n"}
 SUITE = "trixie"  # Debian 13: the agent server needs Python >= 3.12
 PACKAGES = "python3,python3-venv,ca-certificates,tmux"
 AGENT_SERVER = "sandbox-operator/agent-server"
-AGENT_SERVER_RECIPE = "1"
+AGENT_SERVER_FILES = "1"
+AGENT_SERVER_RECIPE = "2"
 CONSTRAINTS = Path(__file__).parent / "assets" / "agent-server-constraints.txt"
 USER_ID = 10001
 PIP_SETTINGS = (
@@ -73,6 +74,9 @@ def ensure_agent_server(docker_host: str) -> str:
             changes = [
                 'ENTRYPOINT ["agent-server", "--host", "0.0.0.0", "--port", "8000"]',
                 "ENV PATH=/opt/agent-server/bin:/usr/local/bin:/usr/bin:/bin HOME=/home/openhands",
+                # Without it litellm asks the internet for its prices while it is imported, and
+                # where there is none the server sometimes ends in a deadlock of imports.
+                "ENV LITELLM_LOCAL_MODEL_COST_MAP=True",
                 f"USER {USER_ID}",
                 "WORKDIR /",
                 "EXPOSE 8000",
@@ -84,7 +88,7 @@ def ensure_agent_server(docker_host: str) -> str:
 
 def agent_server_files() -> Path:
     """The agent server image's file system as a tar in the cache; needs no engine."""
-    name = f"agent-server-{_agent_server_version()}-recipe{AGENT_SERVER_RECIPE}"
+    name = f"agent-server-{_agent_server_version()}-recipe{AGENT_SERVER_FILES}"
     return cache.entry(name, _make_agent_server) / "rootfs.tar"
 
 
