@@ -315,6 +315,12 @@ def _condition(
 ) -> Condition:
     before = sandbox.status.condition(type_)
     value = "True" if status else "False"
+    generation = sandbox.metadata.generation
+    if before is not None and (
+        (before.status, before.reason, before.message, before.observed_generation)
+        == (value, reason, message, generation)
+    ):
+        return before
     since = now.replace(microsecond=0)
     if before is not None and before.status == value:
         since = before.last_transition_time
@@ -324,5 +330,5 @@ def _condition(
         reason=reason,
         message=message,
         last_transition_time=since,
-        observed_generation=sandbox.metadata.generation,
+        observed_generation=generation,
     )

@@ -133,11 +133,10 @@ class DockerEngine:
 
         # One after the other in one thread: changing threads costs more than asking does.
         def find(client: Any) -> Holdings:
-            rows, volumes = _labelled(client, labels)
-            listed = [(uid, _own(uid, rows[uid]))] if rows[uid] else []
-            container = _inspect(client, listed).get(uid)
-            of_uid = volumes[uid] + _half_made(client, uid)
-            return _holdings(container, of_uid, rows[uid] + of_uid)
+            rows = client.containers(all=True, filters=_label_filter(labels))
+            container = _inspect(client, [(uid, _own(uid, rows))] if rows else []).get(uid)
+            volumes = _volumes_of(client, uid, labels)
+            return _holdings(container, volumes, [*rows, *volumes])
 
         return await self._call(self._reads, find)
 
@@ -643,22 +642,29 @@ def _tolerating(status: int, text: str = "") -> Iterator[None]:
 
 def _labelled(client: Any, labels: Mapping[str, str]) -> tuple[Rows, Rows]:
     """Rows of the lists of containers and of volumes that carry `labels`."""
-    filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+    filters = _label_filter(labels)
     containers = client.containers(all=True, filters=filters)
     volumes = client.volumes(filters=filters)["Volumes"] or ()
     return _by_uid(containers), _by_uid(volumes)
 
 
-def _half_made(client: Any, uid: str) -> list[Any]:
-    """Volumes of this UID without any label: Docker stores the labels last, and a dockerd that is
-    killed just before comes back with a volume that has none. The name says whose it is."""
+def _volumes_of(client: Any, uid: str, labels: Mapping[str, str]) -> list[Any]:
+    """Rows of the volumes of one UID: found by name, ours by their labels or without any. Docker
+    stores the labels last, and a dockerd that is killed just before comes back with a volume that
+    has none; then the name says whose it is."""
     prefix = names.volume_name(uid, "")
     rows = client.volumes(filters={"name": prefix})["Volumes"] or ()
-    return [
-        row | {"Labels": {}}
+    found = [
+        row | {"Labels": row.get("Labels") or {}}
         for row in rows
-        if row["Name"].startswith(prefix) and not row.get("Labels")
+        if row["Name"].startswith(prefix)
+        and (not row.get("Labels") or labels.items() <= row["Labels"].items())
     ]
+    return sorted(found, key=lambda row: not row["Labels"])  # who it is for, the first one tells
+
+
+def _label_filter(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    return {"label": [f"{name}={value}" for name, value in labels.items()]}
 
 
 def _by_uid(rows: Iterable[Any]) -> Rows:
