@@ -3,8 +3,8 @@
 A process of its own, so that its processor time can be told. It reads one JSON object, `Task`, from
 standard input and prints one, `Outcome`. For each life it makes the requests that the operator
 makes for one Sandbox from its creation until it is gone, in the same order and with bodies of the
-same size, by aiohttp, and the same calls of docker-py by as many threads. It watches nothing, looks
-at no answer and recovers from nothing.
+same size, by aiohttp, and the same calls of docker-py, as it comes, by as many threads. It watches
+nothing, looks at no answer and recovers from nothing.
 """
 
 from __future__ import annotations
@@ -92,22 +92,30 @@ class Floor:
 
     async def run(self) -> Outcome:
         """All lives, so many in flight at once."""
+        # Connections are made before anything is measured, as the operator's were long ago.
+        await asyncio.gather(
+            *(self._call("GET", "/version", {}) for _ in range(self._task.in_flight))
+        )
         boxes = [f"{self._task.prefix}-{i}" for i in range(self._task.lives)]
         if self._task.delete:
             # The user's part first, so that none of its processor time is counted.
             made = dict(zip(boxes, await self._in_flight(boxes, self._post), strict=True))
             began = time.process_time()
             containers = await self._in_flight(boxes, lambda box: self._create(made[box]))
+            await self._all_posted()
             processor = time.process_time() - began
             await self._in_flight(boxes, self._mark)
             began = time.process_time()
             ended = dict(zip(boxes, containers, strict=True))
             await self._in_flight(boxes, lambda box: self._end(made[box], ended[box]))
+            await self._all_posted()
             processor += time.process_time() - began
             return Outcome([], 0.0, processor, self._writes)
         began = time.monotonic()
         creations = await self._in_flight(boxes, self._created)
-        return Outcome(creations, time.monotonic() - began, 0.0, self._writes)
+        took = time.monotonic() - began
+        await self._all_posted()
+        return Outcome(creations, took, 0.0, self._writes)
 
     async def _in_flight(self, boxes: list[str], work: Any) -> list[Any]:
         waiting = iter(enumerate(boxes))
@@ -118,9 +126,11 @@ class Floor:
                 results[index] = await work(box)
 
         await asyncio.gather(*(take() for _ in range(self._task.in_flight)))
+        return results
+
+    async def _all_posted(self) -> None:
         if self._events:
             await asyncio.wait(set(self._events))
-        return results
 
     async def _created(self, box: str) -> float:
         began = time.monotonic()
@@ -214,9 +224,10 @@ class Floor:
         self._docker.remove_container(container, v=True, force=True)
 
     def _find(self, uid: str) -> None:
-        filters = {"label": [f"{names.UID_LABEL}={uid}"]}
-        self._docker.containers(all=True, filters=filters)
-        self._docker.volumes(filters=filters)
+        labels = (self._task.container or {})["Labels"] | {names.UID_LABEL: uid}
+        owned = [f"{name}={labels[name]}" for name in (names.OWNER_LABEL, names.UID_LABEL)]
+        self._docker.containers(all=True, filters={"label": owned})
+        self._docker.volumes(filters={"name": names.volume_name(uid, "")})
 
     # The wire
 

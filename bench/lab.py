@@ -67,7 +67,7 @@ class Sizes:
     """Sandboxes whose writes are counted."""
     population: int = 500
     """Sandboxes that run in the background. A Docker bridge takes about a thousand."""
-    idle_seconds: float = 120.0
+    idle_seconds: float = 300.0
     """At rest: so that as many resyncs fall in it as there are minutes."""
     restarts: int = 3
     instant: int = 100
@@ -86,8 +86,8 @@ class Sizes:
     """Pairs of one container each at each step."""
     step_events: int = 200
     """Events at each step whose processor time is measured."""
-    step_idle_seconds: float = 60.0
-    """At rest at each step: one resync falls in it."""
+    step_idle_seconds: float = 30.0
+    """At rest at each step; `idle` has the resyncs."""
     stopped: int = 1000
     """Stopped containers of others on the engine."""
 

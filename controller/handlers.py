@@ -142,7 +142,7 @@ class Watch:
         registry = kopf.OperatorRegistry()
         given: list[str | None] = []
 
-        @kopf.on.login(registry=registry)
+        @kopf.on.login(registry=registry, backoff=_RESTART_SECONDS)
         async def login(**_: Any) -> kopf.ConnectionInfo:
             # kopf asks once, and again whenever the API server has refused what it got.
             nonlocal given

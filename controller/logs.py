@@ -48,6 +48,8 @@ def configure(level: str, form: Literal["plain", "json"]) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("controller").setLevel(level.upper())
     logging.getLogger("kopf").setLevel(logging.ERROR)
+    # It logs what a credential plugin wrote to its standard error.
+    logging.getLogger("kubernetes").setLevel(logging.CRITICAL)
     sys.excepthook = _uncaught
     threading.excepthook = lambda end: _uncaught(end.exc_type, end.exc_value, end.exc_traceback)
 
@@ -55,7 +57,9 @@ def configure(level: str, form: Literal["plain", "json"]) -> None:
 def where(error: BaseException | None) -> str:
     """Types and places of an exception and of what caused it, the cause first; no texts."""
     chain: list[str] = []
-    while error is not None:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         frames = "".join(traceback.format_tb(error.__traceback__))
         chain.append(f"{frames}{type(error).__module__}.{type(error).__qualname__}")
         chain += (f"with {where(e)}" for e in getattr(error, "exceptions", ()))

@@ -7,7 +7,6 @@ good or bad, lands in the entry and wakes the key; `decide` reads it from there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,9 +63,11 @@ class Operations:
         self._queue = queue
         self._rules = rules
         self._publish_address = publish_address
-        # Of creations alone, which read from the API server first. The engine has a queue for each
-        # kind of call; in one for all, a creation would wait behind a hundred removals.
-        self._slots = asyncio.Semaphore(at_once)
+        # Three queues: in one for all, a creation would wait behind a hundred removals, and a pause
+        # behind removals that hang.
+        self._creations = asyncio.Semaphore(at_once)
+        self._removals = asyncio.Semaphore(at_once)
+        self._others = asyncio.Semaphore(at_once)
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,7 +94,7 @@ class Operations:
         verb = operation.verb
         try:
             await self._queue.calm(YIELD_SECONDS)
-            async with self._slots if verb is Verb.RUN else contextlib.nullcontext():
+            async with self._slots(verb):
                 try:
                     await self._perform(entry, flight, operation)
                     self._succeeded(entry, verb)
@@ -132,6 +133,15 @@ class Operations:
             if any(not implied(event, entry.holdings) for event in flight.events):
                 entry.look = True
             self._queue.add(entry.uid)
+
+    def _slots(self, verb: Verb) -> asyncio.Semaphore:
+        match verb:
+            case Verb.RUN:
+                return self._creations
+            case Verb.CLEAN:
+                return self._removals
+            case _:
+                return self._others
 
     async def _look(self, entry: Entry, flight: InFlight) -> Holdings:
         """What the engine holds now. A listing where it decides a deletion or something is gone;
@@ -254,7 +264,7 @@ class Operations:
         flight.pulling = True
         self._queue.add(entry.uid)
         # A pull takes minutes and the engine limits them itself: it holds no slot.
-        self._slots.release()
+        self._creations.release()
         flight.pull = asyncio.create_task(self._engine.pull(image))
         try:
             await flight.pull
@@ -266,7 +276,7 @@ class Operations:
         finally:
             flight.pulling = False
             flight.pull = None
-            await self._slots.acquire()
+            await self._creations.acquire()
 
 
 async def clean(engine: Engine, operation: Operation) -> None:

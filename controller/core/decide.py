@@ -93,8 +93,10 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
             phase = verdict.phase if waiting else Phase.ERROR
             hindered = Verdict(phase, failure.reason, failure.message, pausing=verdict.pausing)
             due = now >= failure.retry_at
+            # Of one that has a container the reason says how that was paused: it is not replaced.
+            kept = waiting and container is not None
             return Decision(
-                _compose(sandbox, hindered, seen, rules, now),
+                status if kept else _compose(sandbox, hindered, seen, rules, now),
                 step=ApiStep.ENSURE_SECRET if due else None,
                 look_again=failure.retry_at,
                 probe=probe,

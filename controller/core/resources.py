@@ -658,7 +658,7 @@ class Condition(Model):
         _Interned,
     ]
     """Why, as one word for programs."""
-    message: Annotated[str, Field(max_length=8192), _cut(8192), _Interned] = ""
+    message: Annotated[str, Field(max_length=8192), _cut(8192)] = ""
     """Why, and what to do, for people."""
     last_transition_time: Timestamp
     """When status changed last."""

@@ -1,11 +1,13 @@
 """Docker, through docker-py's low-level client: the one file that imports it.
 
 `DockerEngine` implements base.Engine. The client is synchronous, so every call takes a thread of
-one of three lanes, which never wait for each other:
+a lane. None waits for another's calls, but a burst of removals for what is being built:
 
-    reads    list, find, identify, environment, image_present
-    builds   create, start, freeze, thaw, update_limits
-    ends     signal_stop, kill, remove, remove_volume
+    pulse      identify, which says whether the engine answers
+    reads      list, find, inspect, environment, image_present
+    builds     create, start, freeze, thaw, update_limits
+    signals    signal_stop, kill
+    removals   remove, remove_volume
 
 Two calls stream: `events` and `pull` read with a thread each (`_Stream`), closable at once.
 What is said to Docker and what it means is in dockerwords.
@@ -17,7 +19,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -26,7 +28,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -52,6 +53,7 @@ from controller.engines.base import (
     EngineUnreachable,
     VolumeSpec,
 )
+from controller.engines.lanes import Lane, Removals
 
 T = TypeVar("T")
 Rows = defaultdict[str, list[Any]]
@@ -86,10 +88,11 @@ class DockerEngine:
         self.owner = owner
         self._base_url = base_url
         self._timeout = timeout_seconds
-        self._reads = _Lane("docker-read", _READERS)
-        self._builds = _Lane("docker-build", width)
-        self._signals = _Lane("docker-signal", _SIGNALLERS)
-        self._removals = _Removals("docker-remove", width, self._builds)
+        self._pulse = Lane("docker-pulse", 1)
+        self._reads = Lane("docker-read", _READERS)
+        self._builds = Lane("docker-build", width)
+        self._signals = Lane("docker-signal", _SIGNALLERS)
+        self._removals = Removals("docker-remove", width, self._builds)
         self._client: Any = None
         self._closed = False
         self._network_lock = threading.Lock()
@@ -100,7 +103,7 @@ class DockerEngine:
     # ------------------------------------------------------------ seeing
 
     async def identify(self) -> EngineInfo:
-        info = await self._call(self._reads, lambda client: client.info())
+        info = await self._call(self._pulse, lambda client: client.info())
         return EngineInfo(
             id=info["ID"],
             version=info["ServerVersion"],
@@ -333,12 +336,12 @@ class DockerEngine:
     # ------------------------------------------------------------ calling
 
     @property
-    def _lanes(self) -> tuple[_Lane, ...]:
-        return (self._reads, self._builds, self._signals, self._removals)
+    def _lanes(self) -> tuple[Lane, ...]:
+        return (self._pulse, self._reads, self._builds, self._signals, self._removals)
 
     async def _call(
         self,
-        lane: _Lane,
+        lane: Lane,
         verb: Callable[[Any], T],
         otherwise: Reason = Reason.ENGINE_REFUSED,
         secrets: frozenset[str] = frozenset(),
@@ -346,23 +349,30 @@ class DockerEngine:
         """Run `verb` in a thread of `lane`, within the timeout from when it got one.
 
         A long queue is no outage, so waiting is not timed. But one call that finds the engine
-        unreachable speaks for all that wait behind it: together they end within one timeout.
+        unreachable, while no other of its lane is answered, speaks for all that wait behind it:
+        together they end within one timeout.
         """
         losses = lane.losses
         async with lane.slot():
             if self._closed or lane.losses != losses:
                 raise EngineUnreachable("The engine did not answer the calls before this one.")
             loop = asyncio.get_running_loop()
+            began = loop.time()
             running = loop.run_in_executor(lane.threads, self._translated, verb, otherwise, secrets)
             try:
                 # The socket has the same timeout, so the thread is free at about the same time.
-                return await asyncio.wait_for(running, self._timeout)
+                answer = await asyncio.wait_for(running, self._timeout)
             except TimeoutError:
-                lane.losses += 1
+                lane.lost(began)
                 raise EngineUnreachable(f"No answer within {self._timeout:g} s.") from None
             except EngineUnreachable:
-                lane.losses += 1
+                lane.lost(began)
                 raise
+            except EngineRefused:
+                lane.answered()
+                raise
+            lane.answered()
+            return answer
 
     def _translated(
         self, verb: Callable[[Any], T], otherwise: Reason, secrets: frozenset[str] = frozenset()
@@ -507,70 +517,6 @@ def keep_connections(client: Any) -> None:
         )
         client.mount(place, kept)
         adapter.close()
-
-
-class _Lane:
-    """Threads for calls of one kind, and the queue for them: first come, first served."""
-
-    def __init__(self, name: str, width: int) -> None:
-        self.width = width
-        self.threads = ThreadPoolExecutor(width, name)
-        self.losses = 0
-        """How many calls found the engine unreachable."""
-        self.yielding: _Lane | None = None
-        """The lane that may go on when this one is empty."""
-        self._busy = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def load(self) -> int:
-        """Calls under way and waiting."""
-        return self._busy + len(self._waiting)
-
-    @property
-    def limit(self) -> int:
-        """How many may be under way now."""
-        return self.width
-
-    @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncGenerator[None, None]:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._admit()
-        try:
-            await turn
-            yield
-        finally:
-            if turn.done() and not turn.cancelled():
-                self._busy -= 1
-            else:
-                self._waiting.remove(turn)
-            self._admit()
-            if self.yielding is not None and not self.load:
-                self.yielding._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._busy < self.limit:
-            turn = self._waiting[0]
-            if turn.cancelled():
-                return  # it is leaving, and calls again
-            self._waiting.popleft()
-            self._busy += 1
-            turn.set_result(None)
-
-
-class _Removals(_Lane):
-    """A burst of removals leaves the disk to whatever is built meanwhile."""
-
-    def __init__(self, name: str, width: int, builds: _Lane) -> None:
-        super().__init__(name, width)
-        self._builds = builds
-        builds.yielding = self
-
-    @property
-    def limit(self) -> int:
-        burst = self.load > self.width
-        return max(1, self.width // 4) if burst and self._builds.load else self.width
 
 
 _END = object()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 from base64 import b64decode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -111,6 +112,7 @@ class KubeApi:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._session: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def close(self) -> None:
         if self._session is not None:
@@ -211,19 +213,21 @@ class KubeApi:
         try:
             return await self._try(request, authorization)
         except Unauthorized:
-            renewed = await self._authorization(request, refused=authorization)
-            if renewed == authorization:
+            if not await self._renewed(request, authorization):
                 raise
-            return await self._try(request, renewed)
+            return await self._try(request, await self._authorization(request))
 
-    async def _authorization(self, request: _Request, refused: str | None = None) -> str | None:
+    async def _authorization(self, request: _Request) -> str | None:
         try:
-            if refused is not None:
-                await self._credentials.renew(refused)
             return await self._credentials.authorization()
-        except Exception as error:  # a token file that is being replaced; its text may be a token
-            what = f"{request}: no credentials: {type(error).__name__}"
-            raise ApiUnreachable(what) from None
+        except Exception as error:
+            raise _no_credentials(request, error) from None
+
+    async def _renewed(self, request: _Request, refused: str | None) -> bool:
+        try:
+            return await self._credentials.renew(refused)
+        except Exception as error:
+            raise _no_credentials(request, error) from None
 
     async def _try(self, request: _Request, authorization: str | None) -> bytes:
         configuration, headers = self._credentials.configuration, request.headers
@@ -235,7 +239,8 @@ class KubeApi:
         if authorization is not None:
             headers = {**headers, "Authorization": authorization}
         try:
-            async with self._connected().request(
+            session = await self._connected()
+            async with session.request(
                 request.method,
                 URL(url, encoded=True),
                 headers=headers,
@@ -252,16 +257,27 @@ class KubeApi:
             raise _error(request, response.status, raw)
         return raw
 
-    def _connected(self) -> aiohttp.ClientSession:
+    async def _connected(self) -> aiohttp.ClientSession:
+        tls = self._credentials.tls
+        if self._session is not None and self._tls is not tls:
+            # Its connections speak with the former certificate; what they carry is tried again.
+            session, self._session = self._session, None
+            await session.close()
         if self._session is None:
             # aiohttp's limit of 100 connections would queue a burst of deletions behind itself. It
             # would read the environment's proxies and ~/.netrc anew, in a thread, for each call.
+            self._tls = tls
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=self._credentials.tls),
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=tls),
                 timeout=_TIMEOUT,
                 trust_env=False,
             )
         return self._session
+
+
+def _no_credentials(request: _Request, error: Exception) -> ApiUnreachable:
+    """A token file that is being replaced, a plugin that fails; the text may hold a token."""
+    return ApiUnreachable(f"{request}: no credentials: {type(error).__name__}")
 
 
 def _error(request: _Request, status: int, raw: bytes) -> ApiError:

@@ -10,16 +10,21 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
 _RENEWAL_SECONDS = 1.0
 """At most one renewal in so long: a plugin is a process, and every call may be refused at once."""
+
+_READ_SECONDS = 15.0
+"""A plugin may ask a server, and hang with it."""
 
 Read = Callable[[Configuration], Awaitable[None]]
 
@@ -34,6 +39,9 @@ class Credentials:
         self._tls: ssl.SSLContext | None = None
         self._renewing = asyncio.Lock()
         self._renewed_at = float("-inf")
+        self._certificate = _content(configuration.cert_file)
+        self._renewals = 0
+        """Of the certificate."""
 
     @classmethod
     async def find(cls, kubeconfig: str | None, context: str | None) -> Credentials:
@@ -65,7 +73,7 @@ class Credentials:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """For connections to the API server."""
+        """For connections to the API server; another one when the certificate is."""
         if self._tls is None:
             self._tls = RESTClientObject(self._configuration).ssl_context
         return self._tls
@@ -82,25 +90,43 @@ class Credentials:
         return str(value).strip() if value else None
 
     async def renew(self, refused: str | None) -> bool:
-        """The API server refused this `authorization`: read it again from its source.
+        """The API server refused this `authorization`, or the certificate where that is None: read
+        them again from their source.
 
-        Returns whether there is another now. Raises whatever reading raises.
+        Returns whether there are others now. Raises whatever reading raises, TimeoutError and
+        ConfigException among it; the former ones stay then.
         """
         if self._read is None:
             return False
         loop = asyncio.get_running_loop()
         async with self._renewing:
+            before = self._renewals
             current = await self.authorization()
             if current == refused and loop.time() >= self._renewed_at + _RENEWAL_SECONDS:
                 self._renewed_at = loop.time()
                 fresh = Configuration()
-                await self._read(fresh)
+                async with asyncio.timeout(_READ_SECONDS):
+                    await self._read(fresh)
+                if self._configuration.api_key and not fresh.api_key:
+                    # An empty file, a plugin that failed and was only logged. Without a token we
+                    # would be anonymous, who is forbidden things and never told to renew.
+                    raise ConfigException("the source of the credentials has no token now")
                 # One assignment, since kopf's thread reads it, too.
                 self._configuration.api_key = fresh.api_key
                 self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
-                if fresh.cert_file:
-                    self._configuration.cert_file = fresh.cert_file
-                    self._configuration.key_file = fresh.key_file
-                    self.tls.load_cert_chain(fresh.cert_file, fresh.key_file)
+                self._take_certificate(fresh)
                 current = await self.authorization()
-            return current != refused
+            return current != refused or self._renewals != before
+
+    def _take_certificate(self, fresh: Configuration) -> None:
+        certificate = _content(fresh.cert_file)
+        if certificate == self._certificate:
+            return
+        self._configuration.cert_file = fresh.cert_file
+        self._configuration.key_file = fresh.key_file
+        self._certificate, self._tls = certificate, None
+        self._renewals += 1
+
+
+def _content(path: str | None) -> bytes | None:
+    return Path(path).read_bytes() if path else None

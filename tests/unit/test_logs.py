@@ -95,3 +95,9 @@ def test_libraries_tell_no_details_at_any_level(
     logging.getLogger(f"{library}.deep.inside").debug("Authorization: Bearer hush")
     logging.getLogger(library).info("hush")
     assert capsys.readouterr().err == ""
+
+
+def test_errors_that_cause_each_other_are_told_once() -> None:
+    first, second = ValueError("a"), KeyError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert logs.where(first).count("ValueError") == 1

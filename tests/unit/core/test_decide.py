@@ -272,3 +272,18 @@ def test_limits_are_changed_while_it_starts_too() -> None:
 
 def test_the_finalizers_name_is_not_kopfs() -> None:
     assert names.FINALIZER != "kopf.zalando.org/KopfFinalizerMarker"
+
+
+def test_a_refused_secret_replaces_no_reason_that_tells_how_it_was_paused() -> None:
+    """Else the end of a frozen container would pass for its own, and a thaw for another's act."""
+    refused = {"secret": SecretState.UNKNOWN, "failure": failed(None, Reason.API_REFUSED)}
+    frozen = told(sandbox(operatingMode="Paused", pauseMethod="Freeze"), seen(FROZEN))
+    meanwhile = told(frozen, seen(FROZEN, **refused))
+    assert condition_reason(meanwhile) == Reason.FROZEN
+    killed = told(told(meanwhile, seen(EXITED, **refused)), seen(EXITED))
+    assert condition_reason(killed) == Reason.MEMORY_LOST
+
+
+def condition_reason(subject: Subject) -> str:
+    found = subject.status.condition(ConditionType.READY)
+    return found.reason if found else "-"

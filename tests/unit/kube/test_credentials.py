@@ -15,8 +15,9 @@ from kubernetes.aio.config.kube_config import load_kube_config
 
 from controller.handlers import connection
 from controller.kube import credentials as module
-from controller.kube.api import KubeApi, Unauthorized
+from controller.kube.api import ApiUnreachable, KubeApi, Unauthorized
 from controller.kube.credentials import Credentials
+from dev import pki
 
 
 class Server:
@@ -30,8 +31,15 @@ class Server:
         self.token = "second"
         token.write_text(self.token)
 
+    def rotate_late(self, token: Path) -> None:
+        """The former one is refused already, and the file is empty still."""
+        self.token = "second"
+        token.write_text("")
+
     async def answer(self, request: web.Request) -> web.Response:
         self.seen.append(request.headers.get("Authorization", ""))
+        if not self.seen[-1]:  # anonymous, as an API server has it
+            return web.json_response({"reason": "Forbidden", "message": "no"}, status=403)
         if self.seen[-1] != f"Bearer {self.token}":
             return web.json_response({"reason": "Unauthorized", "message": "no"}, status=401)
         return web.json_response({"metadata": {"name": "team"}})
@@ -109,6 +117,46 @@ async def test_one_that_was_not_replaced_is_refused_and_tried_again_later(
     monkeypatch.setattr(module, "_RENEWAL_SECONDS", 0.0)
     await api.get_namespace("team")
     assert server.seen.count("Bearer second") == 1
+
+
+async def test_a_file_that_is_empty_for_a_moment_makes_nobody_anonymous(
+    server: Server, api: KubeApi, token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.get_namespace("team")
+    server.rotate_late(token)
+    with pytest.raises(ApiUnreachable):
+        await api.get_namespace("team")
+    server.rotate(token)
+    monkeypatch.setattr(module, "_RENEWAL_SECONDS", 0.0)
+    await api.get_namespace("team")
+    assert "" not in server.seen
+
+
+async def test_a_source_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(configuration: Configuration) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(module, "_READ_SECONDS", 0.01)
+    with pytest.raises(TimeoutError):
+        await Credentials(Configuration(), hang).renew(None)
+
+
+async def test_a_certificate_that_was_replaced_makes_other_connections(tmp_path: Path) -> None:
+    pki.ensure(tmp_path)
+    first, second = (pki.client(tmp_path, user, []) for user in ("first", "second"))
+    configuration = Configuration()
+    configuration.cert_file, configuration.key_file = map(str, first)
+
+    async def read(fresh: Configuration) -> None:
+        fresh.cert_file, fresh.key_file = map(str, second)
+
+    credentials = Credentials(configuration, read)
+    before = credentials.tls
+    assert await credentials.renew(None)
+    assert credentials.tls is not before
+    after = credentials.tls
+    assert not await credentials.renew(None)
+    assert credentials.tls is after
 
 
 async def test_fixed_ones_are_never_read_again() -> None:

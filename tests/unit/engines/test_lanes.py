@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from typing import Self
 
-from controller.engines.docker import _Lane, _Removals
+from controller.engines.lanes import Lane, Removals
 
 
 class Calls:
     """Calls that stay under way until they are told to end."""
 
-    def __init__(self, lane: _Lane) -> None:
+    def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.under_way = 0
         self._ends: list[asyncio.Event] = []
@@ -58,7 +58,7 @@ async def turn() -> None:
 
 
 async def test_no_more_than_its_width_are_under_way() -> None:
-    async with Calls(_Lane("lane", 2)) as calls:
+    async with Calls(Lane("lane", 2)) as calls:
         await calls.begin(5)
         assert (calls.under_way, calls.lane.load) == (2, 5)
         await calls.end_one()
@@ -66,7 +66,7 @@ async def test_no_more_than_its_width_are_under_way() -> None:
 
 
 async def test_one_that_is_given_up_leaves_its_place_to_the_next() -> None:
-    async with Calls(_Lane("lane", 1)) as calls:
+    async with Calls(Lane("lane", 1)) as calls:
         await calls.begin(3)
         await calls.cancel(1)
         assert (calls.under_way, calls.lane.load) == (1, 2)
@@ -76,8 +76,8 @@ async def test_one_that_is_given_up_leaves_its_place_to_the_next() -> None:
 
 async def test_a_burst_of_removals_leaves_room_while_something_is_built() -> None:
     async with (
-        Calls(_Lane("build", 8)) as builds,
-        Calls(_Removals("remove", 8, builds.lane)) as removals,
+        Calls(Lane("build", 8)) as builds,
+        Calls(Removals("remove", 8, builds.lane)) as removals,
     ):
         await builds.begin(1)
         await removals.begin(100)
@@ -90,8 +90,8 @@ async def test_a_burst_of_removals_leaves_room_while_something_is_built() -> Non
 
 async def test_a_few_removals_wait_for_nothing() -> None:
     async with (
-        Calls(_Lane("build", 8)) as builds,
-        Calls(_Removals("remove", 8, builds.lane)) as removals,
+        Calls(Lane("build", 8)) as builds,
+        Calls(Removals("remove", 8, builds.lane)) as removals,
     ):
         await builds.begin(8)
         await removals.begin(8)
@@ -100,11 +100,27 @@ async def test_a_few_removals_wait_for_nothing() -> None:
 
 async def test_a_burst_ends_as_fast_as_it_may_once_few_are_left() -> None:
     async with (
-        Calls(_Lane("build", 8)) as builds,
-        Calls(_Removals("remove", 8, builds.lane)) as removals,
+        Calls(Lane("build", 8)) as builds,
+        Calls(Removals("remove", 8, builds.lane)) as removals,
     ):
         await builds.begin(1)
         await removals.begin(12)
         while removals.lane.load > 8:
             await removals.end_one()
         assert removals.under_way == 8
+
+
+async def test_a_call_that_hangs_alone_is_its_own_affair() -> None:
+    lane = Lane("lane", 2)
+    began = asyncio.get_running_loop().time()
+    lane.answered()
+    lane.lost(began)
+    assert lane.losses == 0
+
+
+async def test_one_without_an_answer_speaks_for_all_where_nobody_gets_any() -> None:
+    lane = Lane("lane", 2)
+    lane.answered()
+    await asyncio.sleep(0.001)  # later than the last answer, on the loop's clock
+    lane.lost(asyncio.get_running_loop().time())
+    assert lane.losses == 1
