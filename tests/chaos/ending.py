@@ -30,8 +30,11 @@ from tests.integration.operator import Audit, Json
 REST_SECONDS = 180.0
 """Restarts after an exit are up to 60 s apart, and a busy machine is slow."""
 GONE_SECONDS = 120.0
+_TRIES_SECONDS = 45.0
+"""An operator tries what failed again at least every 30 s."""
 _LOOK_SECONDS = 0.5
 _LEFT_BEHIND = re.compile(r"task \w+.*already exists")
+"""containerd's words, in Docker's error and in the message of the Sandbox."""
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
 Finding = tuple[str, Box | None]
@@ -50,7 +53,11 @@ class Ending:
         self.keys: set[str] = set()
         """Session keys that were seen in Secrets."""
         self.stuck: set[str] = set()
-        """UIDs whose container Docker itself can start no more."""
+        """UIDs whose container Docker itself could start no more, when it was asked to."""
+        self._refused: list[Box] = []
+        """Those that said so at the last look."""
+        self._alone_since: float | None = None
+        """Since when nothing else is wrong."""
 
     async def check(self) -> list[Finding]:
         """All checks; those after the first that fails are left out."""
@@ -62,7 +69,11 @@ class Ending:
     # rest
 
     async def _rest(self) -> list[Finding]:
-        return await self._soon(self._restless, REST_SECONDS)
+        self._refused, self._alone_since = [], None
+        found = await self._soon(self._restless, REST_SECONDS)
+        refused = {box.uid for box in self._refused}
+        found = [(what, box) for what, box in found if box is None or box.uid not in refused]
+        return found + await self._startable(self._refused)
 
     async def _restless(self) -> list[Finding]:
         found: list[Finding] = [
@@ -71,27 +82,55 @@ class Ending:
         boxes = [box for side in self._sides for box in side.yard.living()]
         containers = await self._containers(boxes)
         judged = [(wrong(box.latest, containers[box.uid], self._deeds), box) for box in boxes]
-        wrong_ones = [(problem, box) for problem, box in judged if problem is not None]
-        refused = [box for _, box in wrong_ones if _start_failed(box)]
-        self.stuck |= await self._beyond_start(refused)
-        return found + [(what, box) for what, box in wrong_ones if box.uid not in self.stuck]
+        found += [(problem, box) for problem, box in judged if problem is not None]
+        self._refused = [
+            box
+            for _, box in found
+            if box is not None and self._left_behind(box, containers.get(box.uid))
+        ]
+        if not self._refused or len(self._refused) < len(found):
+            self._alone_since = None
+            return found
+        # Only those are left. Their operator goes on trying, and may succeed yet.
+        now = time.monotonic()
+        self._alone_since = self._alone_since or now
+        return found if now - self._alone_since < _TRIES_SECONDS else []
 
-    async def _beyond_start(self, boxes: list[Box]) -> set[str]:
-        """Those whose container Docker itself starts for nobody: a dockerd that is killed while it
-        starts one leaves a task in containerd that its successor neither knows nor ends. They say
-        ERROR StartFailed, which is true, and can still be deleted."""
+    def _left_behind(self, box: Box, container: Json | None) -> bool:
+        """Whether it says that Docker cannot start its container, for the one cause that is not
+        its operator's: a dockerd that is killed while it starts a container leaves a task in
+        containerd, which its successor neither knows nor ends. It can still be deleted."""
+        obj, ready = box.latest, condition(box.latest, "Ready")
+        status = obj.get("status") or {}
+        return (
+            container is not None
+            and self._deeds.killed_since(container["Created"])
+            and container["State"]["Status"] in ("created", "exited")
+            and obj["spec"]["operatingMode"] == "Running"
+            and status.get("observedGeneration") == obj["metadata"]["generation"]
+            and (status.get("phase"), ready.get("reason")) == ("ERROR", "StartFailed")
+            and _LEFT_BEHIND.search(str(ready.get("message"))) is not None
+        )
 
-        def start(client: docker.APIClient) -> set[str]:
-            stuck = set()
+    async def _startable(self, boxes: list[Box]) -> list[Finding]:
+        """Those among them that Docker does start, or refuses for another cause. This ends the
+        wait for their operator: nothing is started while it might still do so."""
+
+        def start(client: docker.APIClient) -> list[Finding]:
+            found: list[Finding] = []
             for box in boxes:
                 try:
                     client.start(names.container_name(box.uid))
                 except APIError as error:
                     if _LEFT_BEHIND.search(error.explanation or ""):
-                        stuck.add(box.uid)
-            return stuck
+                        self.stuck.add(box.uid)
+                    else:
+                        found.append((f"Docker refuses its start otherwise: {error}", box))
+                else:
+                    found.append(("says that Docker cannot start its container, and it can", box))
+            return found
 
-        return set(await self._docker(start))
+        return list(await self._docker(start)) if boxes else []
 
     async def _containers(self, boxes: list[Box]) -> dict[str, Json | None]:
         def inspect(client: docker.APIClient) -> dict[str, Json | None]:
@@ -285,11 +324,6 @@ class Ending:
         if refused := self._audit.never_allowed():
             problems.append(f"the ClusterRole lacks a right: {sorted(refused)}")
         return problems
-
-
-def _start_failed(box: Box) -> bool:
-    reason = condition(box.latest, "Ready").get("reason")
-    return bool(box.status.get("phase") == "ERROR" and reason == "StartFailed")
 
 
 def _generation_of(mode: str) -> Callable[[Json], bool]:

@@ -115,7 +115,7 @@ class Engine(Lane):
     def faults(self) -> dict[str, Fault]:
         return {
             "dockerd stopped": lambda: self._away(self._engine.stop),
-            "dockerd killed": lambda: self._away(self._engine.kill9),
+            "dockerd killed": self._kill,
             "dockerd restarted": lambda: self._away(self._engine.stop, longest=0.0),
             "dockerd frozen": self._freeze,
         }
@@ -129,6 +129,12 @@ class Engine(Lane):
             await asyncio.to_thread(self._engine.start)
             self._deeds.outages.append((began, time.time()))
         self.tally.violations += await self._bystanders.engine_returned()
+
+    async def _kill(self) -> None:
+        try:
+            await self._away(self._engine.kill9)
+        finally:
+            self._deeds.kills.append(time.time())
 
     async def _freeze(self) -> None:
         try:

@@ -25,18 +25,25 @@ class Deeds:
     outages: list[tuple[float, float]] = field(default_factory=list)
     """When dockerd was going down, away or coming back: it ends every container then."""
 
+    kills: list[float] = field(default_factory=list)
+    """When dockerd was back after it had been killed."""
+
+    def killed_since(self, stamp: str) -> bool:
+        """Whether dockerd was killed after this moment, in Docker's words."""
+        return any(_seconds(stamp) <= back for back in self.kills)
+
     def ended_it(self, uid: str, container: Json) -> bool:
         """Whether anyone but its operator can have ended this container's last run."""
-        finished = datetime.fromisoformat(_whole(container["State"]["FinishedAt"])).timestamp()
+        finished = _seconds(container["State"]["FinishedAt"])
         return uid in self.ended or any(
             began - 1 <= finished <= over + 1 for began, over in self.outages
         )
 
 
-def _whole(stamp: str) -> str:
-    """Docker's nine digits of a second, cut to what datetime takes."""
-    seconds, _, rest = stamp.removesuffix("Z").partition(".")
-    return f"{seconds}.{(rest or '0')[:6]:0<6}+00:00"
+def _seconds(stamp: str) -> float:
+    """Docker's moment as seconds of the epoch; of its nine digits datetime takes six."""
+    whole, _, rest = stamp.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{(rest or '0')[:6]:0<6}+00:00").timestamp()
 
 
 def wrong(obj: Json, container: Json | None, deeds: Deeds) -> str | None:
