@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from dev.cluster import CHECKOUT
+from tests.chaos.conftest import TOLD
 
 SECONDS = 90
 SEED = "90"
@@ -14,9 +16,10 @@ LONGEST_SECONDS = 540
 
 
 @pytest.mark.timeout(LONGEST_SECONDS + 30)
-def test_a_short_round() -> None:
+def test_a_short_round(record_property: Callable[[str, object], None]) -> None:
     argv = [sys.executable, "-m", "tests.chaos", "--seconds", str(SECONDS), "--seed", SEED]
     ended = subprocess.run(
         argv, cwd=CHECKOUT, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
     )
     assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr[-5_000:]
+    record_property(TOLD, ended.stdout)
