@@ -62,10 +62,12 @@ def show(outcome: Outcome) -> None:
     table = Table(title=f"faults in {outcome.seconds:g} s, seed {outcome.seed}")
     table.add_column("fault")
     table.add_column("times", justify="right")
-    for kind, count in sorted(_merged(outcome).items()):
-        table.add_row(kind, str(count))
+    table.add_column("met nothing", justify="right")
+    hits, blanks = outcome.tally.faults, outcome.tally.blanks
+    for kind in sorted(hits | blanks):
+        table.add_row(kind, str(hits[kind]), str(blanks[kind]))
     table.add_section()
-    table.add_row("all faults", str(outcome.tally.faults.total()))
+    table.add_row("all faults", str(hits.total()), str(blanks.total()))
     console.print(table)
 
     points = Table(title="points at which an operator killed itself")
@@ -85,8 +87,8 @@ def show(outcome: Outcome) -> None:
     )
     if outcome.stuck:
         console.print(
-            f"{outcome.stuck} said so truly that Docker could not start their container any more: "
-            "a killed dockerd had left its task behind"
+            f"{outcome.stuck} were excused: Docker, asked in the end, could start them no more, "
+            "as a killed dockerd had left their task behind"
         )
     console.print(
         f"The seed repeats the plan, not what it meets: python -m tests.chaos "
@@ -104,15 +106,6 @@ def show(outcome: Outcome) -> None:
             "no key stuck, nothing written at rest",
             style="green",
         )
-
-
-def _merged(outcome: Outcome) -> dict[str, int]:
-    """Kinds that only differ in a number in parentheses are one."""
-    merged: dict[str, int] = {}
-    for kind, count in outcome.tally.faults.items():
-        name = kind.partition(" (")[0]
-        merged[name] = merged.get(name, 0) + count
-    return merged
 
 
 if __name__ == "__main__":

@@ -144,8 +144,9 @@ class Bystanders:
     def networks(self) -> set[str]:
         return {self._network}
 
-    async def crowd(self, rng: random.Random) -> None:
-        """Others' containers come and go in numbers: events that concern no operator."""
+    async def crowd(self, rng: random.Random) -> bool:
+        """Others' containers come and go in numbers: events that concern no operator. Returns
+        whether all of them came."""
         count = rng.randint(5, 12)
 
         def come_and_go(client: docker.APIClient) -> None:
@@ -157,6 +158,8 @@ class Bystanders:
 
         with contextlib.suppress(DockerException, OSError):
             await self._docker(come_and_go)
+            return True
+        return False
 
     async def disperse(self) -> None:
         """Remove the crowd."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import docker
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException, NotFound
 
 from controller.core import names
 from dev.apiserver import ControlPlane
@@ -46,7 +46,8 @@ _START_SECONDS = 20.0
 """An operator without an API server waits for it; then the next fault meets it so."""
 _AT_WORK = " runs; identity "
 
-Fault = Callable[[], Awaitable[None]]
+Fault = Callable[[], Awaitable[bool]]
+"""Returns whether it met anything: what met nothing was not survived."""
 
 
 class Clock:
@@ -65,6 +66,9 @@ class Tally:
     """How many faults of each kind there were."""
 
     faults: Counter[str]
+    """Those that met something."""
+    blanks: Counter[str]
+    """Those that met nothing: no fitting Sandbox, a refusal, a connection without traffic."""
     points: Counter[str]
     """Times that an operator killed itself at each point."""
     missed: Counter[str]
@@ -100,9 +104,14 @@ class Lane:
                 if self.clock.over.is_set():
                     return
                 self.busy = True
-                await faults[kind]()
+                hit = await faults[kind]()
                 self.busy = False
-                self.tally.faults[kind] += 1
+                (self.tally.faults if hit else self.tally.blanks)[named(kind)] += 1
+
+
+def named(kind: str) -> str:
+    """Kinds that only differ in a number in parentheses are one."""
+    return kind.partition(" (")[0]
 
 
 class Engine(Lane):
@@ -120,7 +129,7 @@ class Engine(Lane):
             "dockerd frozen": self._freeze,
         }
 
-    async def _away(self, end: Callable[[], None], longest: float = 6.0) -> None:
+    async def _away(self, end: Callable[[], None], longest: float = 6.0) -> bool:
         began = time.time()
         try:
             await asyncio.to_thread(end)
@@ -129,19 +138,21 @@ class Engine(Lane):
             await asyncio.to_thread(self._engine.start)
             self._deeds.outages.append((began, time.time()))
         self.tally.violations += await self._bystanders.engine_returned()
+        return True
 
-    async def _kill(self) -> None:
+    async def _kill(self) -> bool:
         try:
-            await self._away(self._engine.kill9)
+            return await self._away(self._engine.kill9)
         finally:
             self._deeds.kills.append(time.time())
 
-    async def _freeze(self) -> None:
+    async def _freeze(self) -> bool:
         try:
             await asyncio.to_thread(self._engine.freeze)
             await self.clock.wait(self.rng.uniform(2.0, 14.0))
         finally:
             await asyncio.to_thread(self._engine.thaw)
+        return True
 
 
 class ApiServer(Lane):
@@ -157,12 +168,13 @@ class ApiServer(Lane):
             "API server restarted": lambda: self._away(self._plane.stop_apiserver, longest=0.0),
         }
 
-    async def _away(self, end: Callable[[], None], longest: float = 5.0) -> None:
+    async def _away(self, end: Callable[[], None], longest: float = 5.0) -> bool:
         try:
             await asyncio.to_thread(end)
             await self.clock.wait(self.rng.uniform(0.0, longest))
         finally:
             await asyncio.to_thread(self._plane.restart_apiserver)
+        return True
 
 
 class Links(Lane):
@@ -182,14 +194,46 @@ class Links(Lane):
         }
 
     def _spoiling(self, link: Link, mode: Mode) -> Fault:
-        async def spoil() -> None:
+        async def spoil() -> bool:
+            before = link.touched
             try:
                 await link.become(mode)
                 await self.clock.wait(self.rng.uniform(0.5, 3.0))
             finally:
                 await link.become(Mode.PASS)
+            return link.touched > before
 
         return spoil
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What an outsider does to one container."""
+
+    name: str
+    do: Callable[[docker.APIClient, str], None]
+    meets: frozenset[str] = frozenset()
+    """Docker's states in which it changes anything; empty: any."""
+    removes: bool = False
+    ends: bool = False
+
+
+_UP = frozenset({"running", "paused"})
+_RUNS = frozenset({"running"})
+
+DEEDS = (
+    Deed(
+        "removed",
+        lambda client, id_: client.remove_container(id_, force=True),
+        ends=True,
+        removes=True,
+    ),
+    Deed("killed", lambda client, id_: client.kill(id_), _UP, ends=True),
+    Deed("stopped", lambda client, id_: client.stop(id_, timeout=1), _UP, ends=True),
+    Deed("frozen", lambda client, id_: client.pause(id_), _RUNS),
+    Deed("thawed", lambda client, id_: client.unpause(id_), frozenset({"paused"})),
+    Deed("started", lambda client, id_: client.start(id_), frozenset({"created", "exited"})),
+)
 
 
 class Outsider(Lane):
@@ -203,58 +247,49 @@ class Outsider(Lane):
         self._deeds = deeds
 
     def faults(self) -> dict[str, Fault]:
-        removed, ended = self._deeds.removed, self._deeds.ended
-        return {
-            "container removed": self._on_one(_remove, removed, ended),
-            "container killed": self._on_one(_kill, ended),
-            "container stopped": self._on_one(_stop, ended),
-            "container frozen": self._on_one(_pause),
-            "container thawed": self._on_one(_unpause),
-            "container started": self._on_one(_start),
-            "Secret deleted": self._delete_secret,
-        }
+        faults = {f"container {deed.name}": self._doing(deed) for deed in DEEDS}
+        return faults | {"Secret deleted": self._delete_secret}
 
-    def _on_one(self, deed: Callable[[docker.APIClient, str], None], *notes: set[str]) -> Fault:
-        async def do() -> None:
+    def _doing(self, deed: Deed) -> Fault:
+        async def do() -> bool:
             boxes = sorted(self._yard.living(), key=lambda box: box.name)
-            boxes = [box for box in boxes if box.name != TAKEN]
-            if not boxes:
-                return
-            uid = self.rng.choice(boxes).uid
-            for note in notes:  # before: whether it took effect may never be known
-                note.add(uid)
+            uids = [box.uid for box in boxes if box.name != TAKEN]
+            self.rng.shuffle(uids)
             with contextlib.suppress(DockerException, OSError):
-                await self._docker(lambda client: deed(client, names.container_name(uid)))
+                return bool(await self._docker(lambda client: self._to_one(client, deed, uids)))
+            return False
 
         return do
 
-    async def _delete_secret(self) -> None:
+    def _to_one(self, client: docker.APIClient, deed: Deed, uids: list[str]) -> bool:
+        """Do it to the first of them whose container it concerns. Returns whether there was one."""
+        for uid in uids:
+            try:
+                container = client.inspect_container(names.container_name(uid))
+            except NotFound:
+                continue
+            if deed.meets and container["State"]["Status"] not in deed.meets:
+                continue
+            began, done = time.time(), True
+            try:
+                deed.do(client, container["Id"])
+            except DockerException as error:
+                done = not (isinstance(error, APIError) and error.is_client_error())
+                if done:  # a refusal did nothing; without an answer it may have taken effect
+                    raise
+            finally:
+                if done and deed.removes:
+                    self._deeds.removed.add(container["Id"])
+                if done and deed.ends:
+                    self._deeds.ended[uid].append((began, time.time()))
+            if done:
+                return True
+        return False
+
+    async def _delete_secret(self) -> bool:
         with contextlib.suppress(*UNANSWERED):
-            await self._load.lose_a_secret()
-
-
-def _remove(client: docker.APIClient, name: str) -> None:
-    client.remove_container(name, force=True)
-
-
-def _kill(client: docker.APIClient, name: str) -> None:
-    client.kill(name)
-
-
-def _stop(client: docker.APIClient, name: str) -> None:
-    client.stop(name, timeout=1)
-
-
-def _pause(client: docker.APIClient, name: str) -> None:
-    client.pause(name)
-
-
-def _unpause(client: docker.APIClient, name: str) -> None:
-    client.unpause(name)
-
-
-def _start(client: docker.APIClient, name: str) -> None:
-    client.start(name)
+            return await self._load.lose_a_secret()
+        return False
 
 
 class Crowd(Lane):
@@ -265,10 +300,11 @@ class Crowd(Lane):
     def faults(self) -> dict[str, Fault]:
         return {"crowd of others' containers": self._come_and_go}
 
-    async def _come_and_go(self) -> None:
-        await self._bystanders.crowd(self.rng)
+    async def _come_and_go(self) -> bool:
+        came = await self._bystanders.crowd(self.rng)
         with contextlib.suppress(DockerException, OSError):
             await self._bystanders.disperse()
+        return came
 
 
 class OperatorEnds(Lane):
@@ -324,27 +360,34 @@ class OperatorEnds(Lane):
             if self.clock.over.is_set():
                 break
 
-    async def _at_any_instant(self) -> None:
+    async def _at_any_instant(self) -> bool:
         await self.clock.wait(self.rng.uniform(0.0, 3.0))
+        alive = self._side.operator.alive()
         self._side.operator.kill9()
         await self._start()
+        return alive
 
-    async def _in_order(self) -> None:
+    async def _in_order(self) -> bool:
+        alive = self._side.operator.alive()
         await self._side.operator.stop()
         await self._start()
+        return alive
 
-    async def _down(self) -> None:
-        operator = self._side.operator
+    async def _down(self) -> bool:
+        operator, deleted = self._side.operator, False
         operator.kill9()
         try:
-            for act in (self._load.remove, self._load.remove, self._load.make):
+            for _ in range(2):
                 with contextlib.suppress(*UNANSWERED):
-                    await act()
+                    deleted |= await self._load.remove()
+            with contextlib.suppress(*UNANSWERED):
+                await self._load.make()
             await self.clock.wait(self.rng.uniform(0.0, 3.0))
         finally:
             await self._start()
+        return deleted
 
-    async def _at_a_point(self) -> None:
+    async def _at_a_point(self) -> bool:
         operator = self._side.operator
         point = self._points.popleft() if self._points else self.rng.choice(failing_operator.POINTS)
         passes = self.rng.choice((0, 0, 0, 1))
@@ -359,7 +402,8 @@ class OperatorEnds(Lane):
         await asyncio.gather(provoked, return_exceptions=True)
         if not operator.alive() and not failing_operator.has_struck(operator.failpoint):
             self.check()
-        if failing_operator.has_struck(operator.failpoint):
+        struck = failing_operator.has_struck(operator.failpoint)
+        if struck:
             async with asyncio.timeout(10):
                 while operator.alive():  # noqa: ASYNC110 - a dying process tells nobody
                     await asyncio.sleep(0.01)
@@ -370,10 +414,11 @@ class OperatorEnds(Lane):
         failing_operator.disarm(operator.failpoint)
         operator.kill9()  # the one that died is reaped; one that was never struck has to read anew
         await self._start()
+        return struck
 
     async def _provoke(self, verb: str) -> None:
         """Have users do what leads the operator there, again and again."""
-        acts: dict[str, Callable[[], Awaitable[None]]] = {
+        acts: dict[str, Callable[[], Awaitable[object]]] = {
             "kill": self._load.pause_deaf,
             "tell-pausing": self._load.pause_deaf,
             "read-key": self._load.lose_a_secret,
@@ -385,13 +430,13 @@ class OperatorEnds(Lane):
             "delete-secret": self._load.remove,
             "release": self._load.remove,
         }
-        act = acts.get(verb, self._load.make)
+        act: Callable[[], Awaitable[object]] = acts.get(verb, self._load.make)
         while True:
             with contextlib.suppress(*UNANSWERED):
                 await act()
             await asyncio.sleep(1)
 
-    async def _token(self) -> None:
+    async def _token(self) -> bool:
         """A new token comes and the old one ends; at times the old one ends first. The operator
         that runs must go on without a restart."""
         side = self._side
@@ -404,12 +449,13 @@ class OperatorEnds(Lane):
                 await side.token.revoke()
                 await self.clock.wait(self.rng.uniform(1.0, 15.0))
                 side.token.write(token)
-            await self._goes_on()
-            return
+            return await self._goes_on()
         side.token.write(side.token.all[-1])
+        return False
 
-    async def _goes_on(self) -> None:
-        """Wait for a request of the operator, once the revoked token is of no use."""
+    async def _goes_on(self) -> bool:
+        """Wait for a request of the operator, once the revoked token is of no use. Returns whether
+        there was one before the round ended."""
         side, audit = self._side, self._side.plane.audit
         await self.clock.wait(_TOKEN_CACHE_SECONDS)
         since = len(audit.records())
@@ -425,3 +471,5 @@ class OperatorEnds(Lane):
             self.tally.violations.append(
                 f"operator {side.name} did not go on with its new token in {_TOKEN_SECONDS:g} s"
             )
+            return False
+        return not self.clock.over.is_set()

@@ -41,7 +41,7 @@ class Link:
     def __init__(self, dial: Callable[[], Awaitable[Stream]], rng: random.Random) -> None:
         self.mode = Mode.PASS
         self.touched = 0
-        """Connections that a mode other than `pass` has met."""
+        """How often a mode other than `pass` has met a connection or what it carried."""
         self._dial = dial
         self._rng = rng
         self._server: asyncio.Server | None = None
@@ -107,7 +107,7 @@ class Link:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answer: bool
     ) -> None:
         while data := await source.read(_PIECE):
-            if self.mode is not Mode.PASS:
+            if self.mode is Mode.SLOW or (answer and self.mode is not Mode.PASS):
                 self.touched += 1
             if self.mode is Mode.SLOW:
                 await asyncio.sleep(self._rng.uniform(0, _SLOWEST))

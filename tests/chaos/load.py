@@ -116,12 +116,14 @@ class Load:
             await self._yard.change(box, resources={"limits": {"memory": memory}})
             self.done["resize"] += 1
 
-    async def remove(self) -> None:
-        """Delete one, often right after it was made."""
+    async def remove(self) -> bool:
+        """Delete one, often right after it was made. Returns whether there was one."""
         box = self._pick()
-        if box is not None:
-            await box.delete()
-            self.done["delete"] += 1
+        if box is None:
+            return False
+        await box.delete()
+        self.done["delete"] += 1
+        return True
 
     # What leads an operator to a certain point.
 
@@ -142,20 +144,23 @@ class Load:
             ports=None,
         )
 
-    async def lose_a_secret(self) -> None:
-        """The generated Secret of one that runs is deleted: it is written anew from there."""
+    async def lose_a_secret(self) -> bool:
+        """The generated Secret of one that runs is deleted: it is written anew from there. Returns
+        whether there was one."""
         for box in self._yard.living():
             generated = box.latest["spec"]["sessionKey"]["mode"] == "Generate"
             if generated and box.status.get("phase") == "RUNNING" and box.name != TAKEN:
                 path = f"/api/v1/namespaces/{self._yard.namespace}/secrets/"
                 path += names.secret_name(box.name)
-                await self._yard.plane.call("DELETE", path, ok=(404,))
-                return
+                answer = await self._yard.plane.call("DELETE", path, ok=(404,))
+                return answer.get("code") != 404
+        return False
 
     async def bring_a_key_late(self) -> None:
         """A user's Secret that is missing at first: its hash is labelled once it is there."""
         name = f"late-{next(self._late)}"
         key = {"mode": "SecretRef", "secretRef": {"name": name}}
         await self.make(sessionKey=key, operatingMode="Running")
-        await asyncio.sleep(self._rng.uniform(0.5, 1.5))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), self._rng.uniform(0.5, 1.5))
         await self._yard.secret(name, **{names.SECRET_KEY: "l" * 43})

@@ -28,7 +28,8 @@ from tests.integration.boxes import Box, Docker, condition
 from tests.integration.operator import Plane
 
 FULL_SECONDS = 600
-"""In a round as long as this every point has to be passed."""
+"""In a round as long as this every point has to be passed, and every kind of fault to meet
+something."""
 _THREADS = 48
 """Calls of Docker that wait for a frozen engine must not keep the one that thaws it waiting."""
 _POINTS_SECONDS = 420.0
@@ -45,7 +46,7 @@ class Outcome:
     seconds: float
     directory: Path
     tally: faults.Tally = field(
-        default_factory=lambda: faults.Tally(Counter(), Counter(), Counter(), [])
+        default_factory=lambda: faults.Tally(Counter(), Counter(), Counter(), Counter(), [])
     )
     made: int = 0
     ran: int = 0
@@ -154,6 +155,9 @@ class Play:
             for point in failing_operator.POINTS:
                 if not tally.points[point]:
                     self._find(f"no operator passed the point: {point}", None)
+            for kind in {faults.named(kind) for lane in [*lanes, *ends] for kind in lane.faults()}:
+                if not tally.faults[kind]:
+                    self._find(f"no fault of this kind met anything: {kind}", None)
 
     async def _keep_time(
         self, ends: list[faults.OperatorEnds], progress: Callable[[float, str], None]

@@ -4,6 +4,7 @@ operator's code."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,9 +20,9 @@ class Deeds:
     """What was done to containers behind the operators' backs."""
 
     removed: set[str] = field(default_factory=set)
-    """UIDs whose container was removed."""
-    ended: set[str] = field(default_factory=set)
-    """UIDs whose container was killed, stopped or thawed."""
+    """IDs of containers that were removed."""
+    ended: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    """By UID, when its container was being killed, stopped or removed."""
     outages: list[tuple[float, float]] = field(default_factory=list)
     """When dockerd was going down, away or coming back: it ends every container then."""
 
@@ -35,9 +36,12 @@ class Deeds:
     def ended_it(self, uid: str, container: Json) -> bool:
         """Whether anyone but its operator can have ended this container's last run."""
         finished = _seconds(container["State"]["FinishedAt"])
-        return uid in self.ended or any(
-            began - 1 <= finished <= over + 1 for began, over in self.outages
-        )
+        causes = [*self.outages, *self.ended.get(uid, ())]
+        return any(began - 1 <= finished <= over + 1 for began, over in causes)
+
+    def removed_it(self, obj: Json) -> bool:
+        """Whether the container that the status names is one of those that were removed."""
+        return ((obj.get("status") or {}).get("container") or {}).get("id") in self.removed
 
 
 def _seconds(stamp: str) -> float:
@@ -59,7 +63,7 @@ def wrong(obj: Json, container: Json | None, deeds: Deeds) -> str | None:
     if obj["metadata"]["name"] == TAKEN:
         due = {("ERROR", "SecretNameTaken")} if container is None else set()
     elif obj["spec"]["operatingMode"] == "Running":
-        due = _running(obj["spec"], uid, run, container, deeds)
+        due = _running(obj, uid, run, container, deeds)
     else:
         due = _paused(obj, uid, run, container, deeds)
     if says not in due:
@@ -70,10 +74,11 @@ def wrong(obj: Json, container: Json | None, deeds: Deeds) -> str | None:
 Due = set[tuple[str, str]]
 
 
-def _running(spec: Json, uid: str, run: str, container: Json | None, deeds: Deeds) -> Due:
+def _running(obj: Json, uid: str, run: str, container: Json | None, deeds: Deeds) -> Due:
+    spec = obj["spec"]
     if run == "running":
         return {("RUNNING", "Ready")}
-    if run == "absent" and spec["onMissing"] == "Report" and uid in deeds.removed:
+    if run == "absent" and spec["onMissing"] == "Report" and deeds.removed_it(obj):
         return {("MISSING", "ContainerMissing")}
     if run == "exited" and container is not None and deeds.ended_it(uid, container):
         code = int(container["State"]["ExitCode"])
@@ -89,7 +94,7 @@ def _paused(obj: Json, uid: str, run: str, container: Json | None, deeds: Deeds)
     if run == "absent" and existed:
         if obj["spec"]["onMissing"] == "Recreate":
             return {("PAUSED", "NotStarted")}
-        return {("MISSING", "ContainerMissing")} if uid in deeds.removed else set()
+        return {("MISSING", "ContainerMissing")} if deeds.removed_it(obj) else set()
     if run in ("absent", "created"):
         return {("PAUSED", "NotStarted")}
     if run == "paused":
