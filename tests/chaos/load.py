@@ -40,6 +40,8 @@ class Load:
         self._rng = rng
         self._over = over
         self._late = itertools.count()
+        self._due: set[str] = set()
+        """Late Secrets that are not known to be there."""
         self.done: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -159,8 +161,17 @@ class Load:
     async def bring_a_key_late(self) -> None:
         """A user's Secret that is missing at first: its hash is labelled once it is there."""
         name = f"late-{next(self._late)}"
+        self._due.add(name)
         key = {"mode": "SecretRef", "secretRef": {"name": name}}
         await self.make(sessionKey=key, operatingMode="Running")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), self._rng.uniform(0.5, 1.5))
         await self._yard.secret(name, **{names.SECRET_KEY: "l" * 43})
+        self._due.discard(name)
+
+    async def bring_what_is_due(self) -> None:
+        """The late Secrets whose bringer was interrupted, or met no API server: without them their
+        Sandboxes would rightly never run."""
+        for name in self._due:
+            with contextlib.suppress(Refused):  # it is there, the answer was lost
+                await self._yard.secret(name, **{names.SECRET_KEY: "l" * 43})

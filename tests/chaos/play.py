@@ -150,6 +150,7 @@ class Play:
                 group.create_task(lane.run())
             group.create_task(self._keep_time(ends, progress))
         for load in loads.values():
+            await load.bring_what_is_due()
             self.outcome.did += load.done
         if self.outcome.seconds >= FULL_SECONDS and not self.outcome.findings:
             for point in failing_operator.POINTS:
