@@ -44,6 +44,8 @@ _TOKEN_CACHE_SECONDS = 11.0
 _TOKEN_SECONDS = 45.0
 _START_SECONDS = 20.0
 """An operator without an API server waits for it; then the next fault meets it so."""
+_TRAFFIC_SECONDS = 5.0
+"""How much longer a link stays spoilt until it was used; an operator lists every 2 s."""
 _AT_WORK = " runs; identity "
 
 Fault = Callable[[], Awaitable[bool]]
@@ -199,6 +201,11 @@ class Links(Lane):
             try:
                 await link.become(mode)
                 await self.clock.wait(self.rng.uniform(0.5, 3.0))
+                deadline = time.monotonic() + _TRAFFIC_SECONDS
+                while link.touched == before and time.monotonic() < deadline:
+                    await self.clock.wait(0.1)
+                    if self.clock.over.is_set():
+                        break
             finally:
                 await link.become(Mode.PASS)
             return link.touched > before
