@@ -30,6 +30,9 @@ READY = {
     "cookies": rf"{OK}; yes 'Set-Cookie: \001{MARK}[]=1' | head -5000; printf '\r\n\r\n'",
     "compressed": rf"{OK}; printf 'Content-Encoding: gzip\r\n\r\n\037\213\010'; cat /dev/zero",
 }
+ENDS, IN_TIME = 3, 600
+"""Startup deadlines, in seconds: of those that never become ready, and of those that do, however
+busy the machine is."""
 UNREADY = {
     "silent": "sleep 1000",
     "drips": f"for i in $(seq 1000); do printf '{MARK}'; sleep 1; done",
@@ -49,15 +52,15 @@ FLAPS = (
 )
 
 
-def answers(script: str) -> Json:
-    """A container that says this to whoever connects, ready or not within three seconds."""
+def answers(script: str, deadline: int) -> Json:
+    """A container that says this to whoever connects."""
     # The request is read, or else closing would cut off what was said.
     heard = "while read -r line && [ ${#line} -gt 1 ]; do :; done"
     write = f"cat > /tmp/answer <<'.'\n{heard}\n{script}\n.\n"
     return {
         "command": ["sh", "-c", f"{write}exec nc -ll -p 8000 -e sh /tmp/answer"],
         "ports": [WEB],
-        "readiness": probe(startupDeadlineSeconds=3, timeoutSeconds=60),
+        "readiness": probe(startupDeadlineSeconds=deadline, timeoutSeconds=60),
         "terminationGracePeriodSeconds": 0,
     }
 
@@ -85,10 +88,11 @@ async def test_they_change_nothing_but_their_own_readiness(
     port, asked = metadata
     settled = await world.running(ports=[WEB], readiness=probe())
     before = resident(operator)
-    unready = [await world.box(name, **answers(script)) for name, script in UNREADY.items()]
-    ready = [await world.box(name, **answers(script)) for name, script in READY.items()]
-    ready.append(await world.box("redirects", **answers(REDIRECTS.replace("{port}", str(port)))))
-    flaps = await world.box("flaps", **answers(FLAPS))
+    unready = [await world.box(name, **answers(script, ENDS)) for name, script in UNREADY.items()]
+    ready = [await world.box(name, **answers(script, IN_TIME)) for name, script in READY.items()]
+    redirects = REDIRECTS.replace("{port}", str(port))
+    ready.append(await world.box("redirects", **answers(redirects, IN_TIME)))
+    flaps = await world.box("flaps", **answers(FLAPS, IN_TIME))
     for box in ready:
         await box.until("RUNNING")
     for box in unready:
