@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import aiohttp
 
 from controller import app
 from controller.core import names
@@ -94,6 +97,8 @@ class User(KubeApi):
     def __init__(self, credentials: Credentials, namespace: str) -> None:
         super().__init__(credentials)
         self.namespace = namespace
+        self.dropped: set[str] = set()
+        """UIDs that the API server dropped in spite of our finalizer: it had read them before."""
         self._path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}"
 
     async def create(self, name: str, spec: Json) -> bool:
@@ -116,8 +121,30 @@ class User(KubeApi):
             await self._call(_Request("PATCH", path, body={"spec": spec}, headers=_MERGE))
 
     async def delete(self, name: str) -> None:
-        with contextlib.suppress(NotFound):
-            await self._call(_Request("DELETE", f"{self._path}/{name}"))
+        listed = await self._call(_Request("GET", self._path))
+        query = {
+            "watch": "1",
+            "fieldSelector": f"metadata.name={name}",
+            "resourceVersion": listed["metadata"]["resourceVersion"],
+        }
+        url = f"{self._credentials.configuration.host}{self._path}"
+        async with (await self._connected()).get(url, params=query) as watch:
+            watch.raise_for_status()
+            with contextlib.suppress(NotFound):
+                answer = await self._call(_Request("DELETE", f"{self._path}/{name}"))
+                if answer["kind"] == "Status":  # it went at once
+                    await self._note_last(watch, answer["details"]["uid"])
+
+    async def _note_last(self, watch: aiohttp.ClientResponse, uid: str) -> None:
+        """Whether our finalizer was on it as it went."""
+        async for line in watch.content:
+            told = json.loads(line)
+            meta = told["object"]["metadata"]
+            if told["type"] == "DELETED" and meta["uid"] == uid:
+                if names.FINALIZER in meta.get("finalizers", ()):
+                    self.dropped.add(uid)
+                return
+        raise AssertionError(f"the watch ended without the end of {uid}")
 
     async def all(self) -> dict[str, Json]:
         return {o["metadata"]["name"]: o for o in await self.list_sandboxes(self.namespace)}
@@ -127,12 +154,11 @@ class User(KubeApi):
         return list((await self._call(_Request("GET", path)))["items"])
 
     async def collect_garbage(self) -> None:
-        """Delete the Secrets whose owner is gone, as the garbage collector of a whole cluster does,
-        of which the API server here is a part."""
-        alive = {obj["metadata"]["uid"] for obj in (await self.all()).values()}
+        """Delete the Secrets of those that were dropped, as a whole cluster's collector does,
+        which this API server has none of. All others are the operator's to delete."""
         for secret in await self.secrets():
             meta = secret["metadata"]
-            if alive.isdisjoint(owner["uid"] for owner in meta.get("ownerReferences", ())):
+            if self.dropped & {owner["uid"] for owner in meta.get("ownerReferences", ())}:
                 with contextlib.suppress(NotFound):
                     await self.delete_secret(self.namespace, meta["name"], meta["uid"])
 

@@ -204,8 +204,8 @@ class Walk(RuleBasedStateMachine):
 
     async def as_wished_and_at_rest(self) -> None:
         if self.killed:
-            # A Sandbox that went in the instant it was claimed is released by nobody, and the one
-            # who remembers its Secret may have died: the owner reference is what is left then.
+            # The one who remembers the Secret of a Sandbox that was dropped may have died: the
+            # owner reference is what is left then.
             await self.shell.resynced(2)
             await self.shell.user.collect_garbage()
         await self.until(self.wrong)
