@@ -1,6 +1,8 @@
-"""The Sandbox resource on a real API server, as plain JSON: what a client without models sees."""
+"""The Sandbox resource on a real API server, as plain JSON: what a client without models sees; and
+kubectl."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,8 +10,15 @@ from typing import Any
 from kubernetes import client
 
 from controller.core.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from dev.apiserver import ControlPlane
+from dev.binaries import ensure_binaries
 
 Json = dict[str, Any]
+
+
+def kubectl(cluster: ControlPlane, *arguments: str) -> str:
+    command = [str(ensure_binaries().kubectl), f"--kubeconfig={cluster.kubeconfig}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 class Refused(Exception):

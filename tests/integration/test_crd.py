@@ -3,7 +3,6 @@
 Whether a field of spec may be added, removed or changed is in test_crd_immutability.
 """
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from kubernetes import config
 
 from controller.core.resources import InvalidResource, Sandbox, SandboxSpec
 from dev.apiserver import ControlPlane
-from dev.binaries import ensure_binaries
-from tests.integration.sandboxes import Json, Refused, Sandboxes
+from tests.integration.sandboxes import Json, Refused, Sandboxes, kubectl
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 PORT = {"name": "AGENT_SERVER", "containerPort": 8000}
@@ -347,11 +345,6 @@ def test_kubectl_shows_the_state_of_sandboxes(cluster: ControlPlane, sandboxes: 
         wide = _table(kubectl(cluster, "get", "openhands", name, "-o", "wide"))
         assert list(wide)[-3:] == ["USER", "REASON", "MESSAGE"]
         assert (wide["USER"], wide["REASON"]) == ("ann", "Ready")
-
-
-def kubectl(cluster: ControlPlane, *arguments: str) -> str:
-    command = [str(ensure_binaries().kubectl), f"--kubeconfig={cluster.kubeconfig}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _table(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -17,18 +18,22 @@ import pytest
 from controller.core import names
 from dev.engine import OwnEngine
 from dev.images import BUSYBOX, ensure_busybox
+from tests.integration import raising_operator
 from tests.integration.boxes import SLEEPS, WEB, Box, Docker, World, condition
 from tests.integration.echoing import EchoingEngine
 from tests.integration.operator import SECONDS, Json, Operator, Refused
 from tests.integration.planted import Search, plant
+from tests.integration.sandboxes import kubectl
 
 SETTINGS = {"resync_seconds": "1", "log_level": "debug", "engine_timeout_seconds": "3"}
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
 PLACES = [
     "Sandboxes, every version",
     "Events",
+    "kubectl",
     "other objects",
     "the operator's log",
+    "the log of one that raises",
     "the operator's environment",
     "containers but for their environment",
     "processes in containers",
@@ -68,6 +73,10 @@ class Life:
     passed: list[str] = field(default_factory=list)
     """Which of the secrets reached one."""
     reasons: set[str] = field(default_factory=set)
+    described: str = ""
+    """By kubectl, while they lived."""
+    raising: str = ""
+    """What one logged that raised exceptions whose texts hold keys."""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +96,7 @@ async def life(
             for type_ in ("Ready", "EngineReachable")
         }
         life.places = await _told(world, docker, operator, engine, since)
+        life.places |= {"kubectl": life.described, "the log of one that raises": life.raising}
         assert set(life.places) == set(PLACES)
         yield life
         await operator.restart(docker_host=engine.host, log_format="plain")
@@ -140,6 +150,7 @@ async def _lead(life: Life, stage: Stage) -> list[Box]:
     await _paused_and_resumed(stage, lives, users)
     boxes.append(await _a_name_is_taken(stage, secret))
     boxes.append(await _the_engine_echoes(stage, secret | of_user))
+    boxes.append(await _exceptions_quote_keys(life, stage, secret))
     boxes += await _policies_quote_the_secret(stage, secret)
     await _remember(life, stage, boxes)
     await _outages(stage, lives, users)
@@ -153,7 +164,11 @@ async def _lead(life: Life, stage: Stage) -> list[Box]:
 
 
 async def _remember(life: Life, stage: Stage, boxes: list[Box]) -> None:
-    """The generated keys, those that reached a container too, and the environments."""
+    """The generated keys, those that reached a container too, the environments, and what kubectl
+    says."""
+    plane, inside = stage.world.plane.control_plane, f"--namespace={stage.world.namespace}"
+    for told in (["describe", "sandboxes,events"], ["get", "sandboxes,events", "-o", "yaml"]):
+        life.described += await asyncio.to_thread(kubectl, plane, inside, *told)
     for box in boxes:
         details = await stage.docker.inspect(box)
         if details:
@@ -194,6 +209,26 @@ async def _the_engine_echoes(stage: Stage, spec: Json) -> Box:
     await box.until("RUNNING")
     assert stage.echoing.answers == []
     return box
+
+
+async def _exceptions_quote_keys(life: Life, stage: Stage, spec: Json) -> Box:
+    """In the middle of making a Secret and a container, under an operator with those faults."""
+    operator = stage.operator
+    await operator.stop()
+    raising = Raising(operator.plane, operator.log.with_name("raising.log"), **operator.settings)
+    raising.start(log_format="plain")
+    try:
+        box = await stage.world.running(raising_operator.NAME, **spec)
+    finally:
+        await raising.stop()
+    life.raising = raising.words()
+    operator.start()
+    return box
+
+
+class Raising(Operator):
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", raising_operator.__name__, "run"]
 
 
 async def _policies_quote_the_secret(stage: Stage, spec: Json) -> list[Box]:
@@ -361,7 +396,8 @@ def test_no_key_is(place: str, life: Life) -> None:
 def test_what_may_be_found_is_found(life: Life) -> None:
     """The same search, where it must find: else it proves nothing."""
     public = Search({"public": life.public})
-    assert public.found(life.places["Sandboxes, every version"])
+    for place in ("Sandboxes, every version", "kubectl"):
+        assert public.found(life.places[place])
     for what in life.passed:
         assert Search({what: life.secrets[what]}).found(life.environments), what
 
@@ -382,3 +418,7 @@ def test_everything_went_wrong(life: Life) -> None:
     for failure in ("422 its answer is left out", "403 its answer is left out"):
         assert failure in log
     assert log.count("because it repeats a secret value") >= 6
+    told = life.places["the log of one that raises"]
+    for fault in (raising_operator.SecretFault, raising_operator.ContainerFault):
+        assert f"{fault.__qualname__}\n" in told, "the traceback was not logged"
+    assert "builtins.KeyError\nled to\n" in told
