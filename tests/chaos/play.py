@@ -22,6 +22,7 @@ from tests.chaos.bystanders import Bystanders
 from tests.chaos.ending import Ending
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
+from tests.chaos.outsider import Outsider
 from tests.chaos.sides import NAMES, Side, account
 from tests.chaos.truth import Deeds
 from tests.integration.boxes import Box, Docker, condition
@@ -137,9 +138,7 @@ class Play:
         for side in self._sides:
             load = loads[side.name]
             lanes.append(faults.Links(side, seed, (5.0, 12.0), clock, tally))
-            lanes.append(
-                faults.Outsider(side, own, load, self._deeds, seed, (1.5, 4.0), clock, tally)
-            )
+            lanes.append(Outsider(side, own, load, self._deeds, seed, (1.5, 4.0), clock, tally))
             ends.append(
                 faults.OperatorEnds(side, load, left, self._later, seed, (1.5, 4.0), clock, tally)
             )

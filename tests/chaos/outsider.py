@@ -1,0 +1,106 @@
+"""What is done to one operator's containers and Secrets behind its back, and a note of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+
+from controller.core import names
+from tests.chaos.bystanders import TAKEN
+from tests.chaos.faults import Fault, Lane
+from tests.chaos.load import UNANSWERED, Load
+from tests.chaos.sides import Side
+from tests.chaos.truth import Deeds
+from tests.integration.boxes import Docker
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What an outsider does to one container."""
+
+    name: str
+    do: Callable[[docker.APIClient, str], None]
+    meets: frozenset[str] = frozenset()
+    """Docker's states in which it changes anything; empty: any."""
+    removes: bool = False
+    ends: bool = False
+
+
+_UP = frozenset({"running", "paused"})
+_RUNS = frozenset({"running"})
+
+DEEDS = (
+    Deed(
+        "removed",
+        lambda client, id_: client.remove_container(id_, force=True),
+        ends=True,
+        removes=True,
+    ),
+    Deed("killed", lambda client, id_: client.kill(id_), _UP, ends=True),
+    Deed("stopped", lambda client, id_: client.stop(id_, timeout=1), _UP, ends=True),
+    Deed("frozen", lambda client, id_: client.pause(id_), _RUNS),
+    Deed("thawed", lambda client, id_: client.unpause(id_), frozenset({"paused"})),
+    Deed("started", lambda client, id_: client.start(id_), frozenset({"created", "exited"})),
+)
+
+
+class Outsider(Lane):
+    """Somebody with the rights of Docker's administrator, and at times of the cluster's."""
+
+    def __init__(self, side: Side, docker: Docker, load: Load, deeds: Deeds, *lane: Any) -> None:
+        super().__init__(f"outsider-{side.name}", *lane)
+        self._yard = side.yard
+        self._docker = docker
+        self._load = load
+        self._deeds = deeds
+
+    def faults(self) -> dict[str, Fault]:
+        faults = {f"container {deed.name}": self._doing(deed) for deed in DEEDS}
+        return faults | {"Secret deleted": self._delete_secret}
+
+    def _doing(self, deed: Deed) -> Fault:
+        async def do() -> bool:
+            boxes = sorted(self._yard.living(), key=lambda box: box.name)
+            uids = [box.uid for box in boxes if box.name != TAKEN]
+            self.rng.shuffle(uids)
+            with contextlib.suppress(DockerException, OSError):
+                return bool(await self._docker(lambda client: self._to_one(client, deed, uids)))
+            return False
+
+        return do
+
+    def _to_one(self, client: docker.APIClient, deed: Deed, uids: list[str]) -> bool:
+        """Do it to the first of them whose container it concerns. Returns whether there was one."""
+        for uid in uids:
+            try:
+                container = client.inspect_container(names.container_name(uid))
+            except NotFound:
+                continue
+            if deed.meets and container["State"]["Status"] not in deed.meets:
+                continue
+            began, done = time.time(), True
+            try:
+                deed.do(client, container["Id"])
+            except DockerException as error:
+                done = not (isinstance(error, APIError) and error.is_client_error())
+                if done:  # a refusal did nothing; without an answer it may have taken effect
+                    raise
+            finally:
+                if done and deed.removes:
+                    self._deeds.removed.add(container["Id"])
+                if done and deed.ends:
+                    self._deeds.ended[uid].append((began, time.time()))
+            if done:
+                return True
+        return False
+
+    async def _delete_secret(self) -> bool:
+        with contextlib.suppress(*UNANSWERED):
+            return await self._load.lose_a_secret()
+        return False
