@@ -59,7 +59,15 @@ SPECS = st.fixed_dictionaries(
         "volumes": st.sampled_from([[], [{"name": "w", "mountPath": "/w", "managed": {}}]]),
     }
 )
-EXITS = [("ERROR", reason) for reason in ("Exited", "Completed", "OOMKilled")]
+EXITS = [(("ERROR", reason), "Exited") for reason in ("Exited", "Completed", "OOMKilled")]
+RESTS = [
+    (("PAUSED", "NotStarted"), None),
+    (("PAUSED", "NotStarted"), "Created"),
+    (("PAUSED", "Frozen"), "Frozen"),
+    (("PAUSED", "Stopped"), "Exited"),
+    (("PAUSED", "MemoryLost"), "Exited"),
+]
+"""What is told of what, where it is wished paused."""
 
 
 class Walk(RuleBasedStateMachine):
@@ -71,6 +79,10 @@ class Walk(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.killed = False
+        self.removed: set[str] = set()
+        """UIDs whose container someone removed."""
+        self.ended: set[str] = set()
+        """UIDs whose container may have ended otherwise than by the operator."""
         self.shell = Shell(self.plane, f"walk-{uuid.uuid4().hex[:8]}")
 
     def do(self, act: Callable[[], Awaitable[Any]]) -> Any:
@@ -126,7 +138,9 @@ class Walk(RuleBasedStateMachine):
             held = [h for h in self.shell.host.containers.values() if h.container]
             possible = [h for h in held if h.container and h.container.run in OTHERS[act]]
             if which < len(possible):
-                getattr(self.shell.host, act)(possible[which].uid)
+                uid = possible[which].uid
+                getattr(self.shell.host, act)(uid)
+                (self.removed if act == "external_remove" else self.ended).add(uid)
 
         self.do(meddle)
 
@@ -151,6 +165,7 @@ class Walk(RuleBasedStateMachine):
                 case "deaf" | "heard":
                     host.lose_events = what == "deaf"
                 case "reboot":
+                    self.ended |= {held.uid for held in host.containers.values()}
                     host.reboot()
 
         self.do(happen)
@@ -268,11 +283,12 @@ class Walk(RuleBasedStateMachine):
         if conditions.get("EngineReachable", {}).get("status") != "True":
             return f"{say}, the engine unreachable"
         if told == ("MISSING", "ContainerMissing"):
-            return "" if spec.get("onMissing") == "Report" and run is None else say
+            reported = spec.get("onMissing") == "Report" and meta["uid"] in self.removed
+            return "" if reported and run is None else say
         if spec.get("operatingMode", "Running") == "Running":
             return "" if (told, run) == (("RUNNING", "Ready"), "Running") else say
-        paused = told[0] == "PAUSED" or told in EXITS
-        return "" if paused and run in (None, "Created", "Frozen", "Exited") else say
+        ended = (told, run) in EXITS and meta["uid"] in self.ended
+        return "" if ended or (told, run) in RESTS else say
 
     async def left(self) -> list[str]:
         """What is left of all."""

@@ -30,8 +30,9 @@ What is left out, or taken together:
   last of a change is late, or lost.
 - Moments have three ages: now, some seconds ago, long ago; deadlines in between are not told apart.
 - The Secret of an object that is gone is collected by its owner reference alone.
-- Three things cannot be known, and are not held against the operator: whether a container ended by
-  itself when it did so between the look and the marker of our stop; a container at another engine
-  that no status names yet; and the key of a container whose creation outlived the operator, after
+- Four things cannot be known, and are not held against the operator: whether a container ended by
+  itself when it did so between the look and the marker of our stop; whether it did when a run that
+  nobody had seen began before our kill of the last one arrived; a container at another engine that
+  no status names yet; and the key of a container whose creation outlived the operator, after
   someone deleted the Secret.
 """

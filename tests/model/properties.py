@@ -16,15 +16,15 @@ from controller.core.reasons import ConditionType
 from controller.core.resources import Phase
 from controller.core.state import Run, Verb
 from controller.core.verdict import Wish
-from tests.model.state import NEVER, OLD, Dec, Entry, One, Todo, Violation, World
+from tests.model.state import NEVER, OLD, Box, Dec, Entry, One, Todo, Violation, World
 from tests.model.words import Words
 
 STARTS = (Verb.RUN, Verb.START, Verb.THAW)
 ENDED = ("Exited", "Completed", "OOMKilled")
 
 
-def of_decision(words: Words, entry: Entry, dec: Dec) -> None:
-    """A decision, and what it was made on."""
+def of_decision(words: Words, entry: Entry, dec: Dec, away: int) -> None:
+    """A decision, and what it was made on. `away`: since when the engine is known to be."""
     wished = words.wish(entry.obj)
     starts = dec.todo is not None and dec.todo.verb in STARTS
     if starts and wished is Wish.PAUSED:
@@ -38,7 +38,8 @@ def of_decision(words: Words, entry: Entry, dec: Dec) -> None:
         raise Violation("grace", "it is removed within its grace period")
     if verb is Verb.KILL and not words.grace_over(entry.obj.status):
         raise Violation("grace", "it is killed within its grace period")
-    if entry.held is None and dec.status != entry.obj.status and wished is not Wish.GONE:
+    blind = entry.held is None or away != NEVER
+    if blind and dec.status != entry.obj.status and wished is not Wish.GONE:
         before, after = words.told(entry.obj.status), words.told(dec.status)
         if before != after:
             raise Violation("outage", f"{before} becomes {after}, and nothing is known")
@@ -112,18 +113,38 @@ def at_rest(words: Words, w: World) -> None:
             if not w.name_taken:
                 raise Violation("as wished", found)
         elif obj.paused:
-            ended = (phase, run) == (Phase.ERROR, Run.EXITED) and reason in ENDED
-            rests = phase == Phase.PAUSED and run is not Run.RUNNING
-            if not (ended or rests):
+            if not _rests(box, phase, reason):
                 raise Violation("as wished", f"wished paused: {found}")
         else:
             _runs(words, one, phase, reason, found)
 
 
+def _rests(box: Box | None, phase: str, reason: str) -> bool:
+    """Wished paused, it is, and that is told as it came about."""
+    if phase == Phase.ERROR:
+        return reason in ENDED and _ended(box)
+    if phase != Phase.PAUSED:
+        return False
+    match box.run if box else None:
+        case None | Run.CREATED:
+            return reason == "NotStarted"
+        case Run.FROZEN:
+            return reason == "Frozen"
+        case Run.EXITED:
+            return reason in ("Stopped", "MemoryLost")
+        case _:
+            return False
+
+
+def _ended(box: Box | None) -> bool:
+    """It has exited, and not because we stopped it."""
+    return box is not None and box.run is Run.EXITED and box.how != "ours"
+
+
 def _runs(words: Words, one: One, phase: str, reason: str, found: str) -> None:
     box, obj = one.box, one.obj
     assert obj is not None
-    if words.never_restarts and (phase, reason) == (Phase.ERROR, "Exited"):
+    if words.never_restarts and phase == Phase.ERROR and reason in ENDED and _ended(box):
         return
     if box is None or box.run is not Run.RUNNING:
         raise Violation("as wished", f"wished running: {found}")

@@ -102,7 +102,7 @@ class Shell:
         assert one.pend is None
         seen_engine = ENGINES[w.view_swapped] if w.listed else None
         dec = self.words.decide(entry, one.op, w.away, seen_engine)
-        properties.of_decision(self.words, entry, dec)
+        properties.of_decision(self.words, entry, dec, w.away)
         if dec.cancel and one.op is not None and not one.op.cancelled:
             one = one._replace(op=one.op._replace(cancelled=True))
             w = w.with_one(i, one)
@@ -359,7 +359,12 @@ class Shell:
     # What the engine tells
 
     def affect(self, w: World, i: int, call: Ghost, events: str) -> tuple[World, Reason | None]:
-        effect = engine.call(w.ones[i], call, self.words.readiness)
+        one = w.ones[i]
+        box, obj = one.box, one.obj
+        stops = call.call in ("signal", "kill")
+        if stops and box and obj and not self.words.marked_run(obj.status, box):
+            one = one._replace(box=box._replace(how="unsure"))  # it met a later run
+        effect = engine.call(one, call, self.words.readiness)
         return self.tell(w.with_one(i, effect.one), i, effect, events), effect.refused
 
     def tell(self, w: World, i: int, effect: engine.Effect, events: str) -> World:

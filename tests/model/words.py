@@ -143,6 +143,13 @@ class Words:
         pausing = self.statuses[number].pausing
         return pausing is not None and pausing.container_id == f"c{cid}"
 
+    def marked_run(self, number: int, box: Box) -> bool:
+        """The stop marker names this container, and none but this run of it was seen."""
+        recorded = self.statuses[number].container
+        started = recorded.started_at if recorded is not None else None
+        same = started is None or started.microsecond == box.runno
+        return same and self.marked(number, box.cid)
+
     def grace_over(self, number: int) -> bool:
         """The grace period of a stop is over."""
         pausing = self.statuses[number].pausing

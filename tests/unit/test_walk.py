@@ -51,6 +51,10 @@ class Walk:
         self.operator = Operator()
         self.done: list[str] = []
         self.left_behind: list[str] = []
+        self.removed: set[str] = set()
+        """UIDs whose container someone removed."""
+        self.ended: set[str] = set()
+        """UIDs whose container may have ended otherwise than by the operator."""
 
     async def run(self) -> None:
         operator = self.operator
@@ -146,6 +150,7 @@ class Walk:
         if possible.get(act, run in ("Running", "Frozen")):
             self.tell(act, one.uid)
             getattr(self.operator.host, act)(one.uid)
+            (self.removed if act == "external_remove" else self.ended).add(one.uid)
 
     async def fault(self) -> None:
         host, api = self.operator.host, self.operator.api
@@ -163,7 +168,7 @@ class Walk:
             ("engine tells events", lambda: setattr(host, "lose_events", False)),
             ("engine out", host.outage),
             ("engine back", lambda: setattr(host, "unreachable", False)),
-            ("engine reboots", host.reboot),
+            ("engine reboots", self.reboot),
             (f"api fails {write}", lambda: api.fail_next(write, api_error)),
             (f"api loses answer of {write}", lambda: api.lose_answer_next(write)),
             ("watch loses", lambda: setattr(self.operator, "watching", False)),
@@ -172,6 +177,10 @@ class Walk:
         name, happen = self.random.choice(faults)
         self.tell(name)
         happen()
+
+    def reboot(self) -> None:
+        self.ended |= {held.uid for held in self.operator.host.containers.values()}
+        self.operator.host.reboot()
 
     async def time(self) -> None:
         seconds = self.random.choice([1, 5, 20, 90])
@@ -217,13 +226,14 @@ class Walk:
             wished = spec.get("operatingMode", "Running")
             if told == ("MISSING", "ContainerMissing"):
                 assert spec["onMissing"] == "Report"
+                assert self.uid(obj) in self.removed
                 assert run is None
             elif wished == "Running":
                 assert (told, run) == (("RUNNING", "Ready"), "Running"), name
                 self.has_its_key(name, obj)
             else:
-                assert told[0] == "PAUSED" or told in EXITS, (name, told)
-                assert run in (None, "Created", "Frozen", "Exited"), name
+                ended = (told, run) in EXITS and self.uid(obj) in self.ended
+                assert ended or (told, run) in RESTS, (name, told, run)
 
     def has_its_key(self, name: str, obj: Obj) -> None:
         env = self.operator.host.of(self.uid(obj)).spec.env
@@ -254,7 +264,15 @@ class Walk:
         assert (self.operator.api.writes, len(self.operator.api.events)) == ([], posted)
 
 
-EXITS = [("ERROR", reason) for reason in ("Exited", "Completed", "OOMKilled")]
+EXITS = [(("ERROR", reason), "Exited") for reason in ("Exited", "Completed", "OOMKilled")]
+RESTS = [
+    (("PAUSED", "NotStarted"), None),
+    (("PAUSED", "NotStarted"), "Created"),
+    (("PAUSED", "Frozen"), "Frozen"),
+    (("PAUSED", "Stopped"), "Exited"),
+    (("PAUSED", "MemoryLost"), "Exited"),
+]
+"""What is told of what, where it is wished paused."""
 
 
 @pytest.mark.parametrize("seed", range(60))

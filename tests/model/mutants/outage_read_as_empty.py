@@ -9,7 +9,7 @@ from controller.core.subject import Subject
 from tests.model.mutants import Mutation
 
 SCENARIO = "outage"
-CAUGHT_BY = "missing"
+CAUGHT_BY = "outage"
 
 
 def mutate(mutation: Mutation) -> None:
