@@ -84,7 +84,7 @@ def of_status(words: Words, one: One, before: int, after: int) -> None:
 def of_state(w: World) -> None:
     """Every state."""
     for one in w.ones:
-        if one.excused or (one.box is None and not one.vol and not one.secret):
+        if one.unguarded or (one.box is None and not one.vol and not one.secret):
             continue
         if one.obj is None or not one.obj.claimed:
             raise Violation("finalizer", "something exists that no finalizer guards")
@@ -156,7 +156,7 @@ def _runs(words: Words, one: One, phase: str, reason: str, found: str) -> None:
         raise Violation("as wished", f"its server does not answer: {found}")
     if box.limit != obj.limit:
         raise Violation("as wished", f"its limits are not those asked for: {found}")
-    if words.secret and not one.excused and (not one.secret or one.secret != box.key):
+    if words.secret and not one.keyless and (not one.secret or one.secret != box.key):
         raise Violation("as wished", f"its Secret is not its key: {found}")
 
 

@@ -200,9 +200,11 @@ class One(NamedTuple):
     """A sweep has found it without an object."""
     taken: bool = False
     """Someone else removed its container."""
-    excused: bool = False
-    """Of invariant 2, and of having its Secret's key: its object went in spite of the finalizer,
-    or a create outlived its caller."""
+    unguarded: bool = False
+    """Excused of invariant 2: its object went in spite of the finalizer, or a create outlived its
+    caller and the object, or what it has is at an engine that no status names."""
+    keyless: bool = False
+    """Excused of having its Secret's key: a create outlived its caller, and the Secret may go."""
 
     @property
     def is_nothing(self) -> bool:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from controller.core.reasons import Reason
-from controller.core.state import Run
+from controller.core.state import Run, Verb
 from tests.model import engine, watch
 from tests.model.ages import later
 from tests.model.shell import Shell
-from tests.model.state import NEVER, NEW, Obj, One, World
+from tests.model.state import EMPTY, NEVER, NEW, Obj, One, World
 from tests.model.words import Words
 
 USER, FAULT = "user", "fault"
@@ -145,7 +145,7 @@ class Steps:
                 vol=one.other[1],
                 other=(one.box, one.vol),
                 # Nobody can tell of a container that no status names yet.
-                excused=one.excused or not self._recorded(one),
+                unguarded=one.unguarded or (_has_something(one) and not self._recorded(one)),
             )
             for one in w.ones
         )
@@ -247,13 +247,13 @@ class Steps:
         one = w.ones[i]
         ghost = one.ghost
         assert ghost is not None
+        guarded = _guarded(one)
         w, _ = self.shell.affect(w, i, ghost, "told")
         one = w.ones[i]._replace(ghost=None)
         if one.box is not None and ghost.call == "create":
-            guarded = one.obj is not None and one.obj.claimed and not one.obj.deleting
             # Its key may be lost: with its caller, and in a Secret that someone deletes.
             lost = "secret" in self.scenario.fault
-            one = one._replace(excused=one.excused or not guarded or lost)
+            one = one._replace(unguarded=one.unguarded or not guarded, keyless=one.keyless or lost)
         elif one.box is not None and ghost.call in ("thaw", "signal"):
             one = one._replace(box=one.box._replace(how="unsure"))
         return w.with_one(i, one)
@@ -266,7 +266,7 @@ class Steps:
             yield Next("operator hears of the object", shell.deliver(w, i))
         if "vanish" in faults and one.obj is not None and one.obj.claimed:
             gone = self._stored(w, i, None)
-            gone = gone.with_one(i, gone.ones[i]._replace(excused=True))
+            gone = gone.with_one(i, gone.ones[i]._replace(unguarded=True))
             yield Next("object goes in spite of its finalizer", gone, FAULT)
         if "secret" in faults and one.secret:
             yield Next("someone deletes its Secret", self.collect(w, i), FAULT)
@@ -351,6 +351,25 @@ def news(one: One) -> bool:
     if one.entry is None:
         return one.obj is not None
     return one.obj is None or one.entry.stale or one.entry.obj != one.obj
+
+
+def _has_something(one: One) -> bool:
+    """Something is at one of the engines, or is being made."""
+    making = one.op is not None and one.op.verb is Verb.RUN
+    late = one.ghost is not None and one.ghost.call == "create"
+    return one.box is not None or one.vol or one.other != (None, False) or making or late
+
+
+def _guarded(one: One) -> bool:
+    """The object will not go before the operator has looked at the engine again."""
+    if one.obj is None or not one.obj.claimed:
+        return False
+    if not one.obj.deleting:
+        return True
+    entry, op = one.entry, one.op
+    seen = entry is not None and entry.fresh and entry.held == EMPTY
+    seen = seen or (op is not None and op.looked == EMPTY)
+    return not (seen or one.listed == EMPTY)
 
 
 def _ended(one: One, code: int, how: str) -> engine.Effect:
