@@ -30,6 +30,11 @@ What is left out, or taken together:
   last of a change is late, or lost.
 - Moments have three ages: now, some seconds ago, long ago; deadlines in between are not told apart.
 - The Secret of an object that is gone is collected by its owner reference alone.
+- Not crossed: calls that fail or get no answer with crashes; outages, another engine and lost
+  events with crashes, keys or each other; deletion with readiness; a key with a pause and two
+  faults of onMissing Recreate; onMissing Recreate and restartPolicy Never with outages.
+- "one container" and "stranger" can only fail by the model's own engine: there is one place for a
+  container, whose name decides, and a listing shows none of other owners (docs/invariants.md).
 - Four things cannot be known, and are not held against the operator: whether a container ended by
   itself when it did so between the look and the marker of our stop; whether it did when a run that
   nobody had seen began before our kill of the last one arrived; a container at another engine that

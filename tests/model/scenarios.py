@@ -24,7 +24,7 @@ def _faults(*of: str) -> frozenset[str]:
 
 
 REUSE = frozenset({"create", "delete"})
-RESIZE = frozenset({"limit", "pause"})
+RESIZE = frozenset({"limit", "pause", "delete"})
 PAUSE = frozenset({"pause"})
 _ALL = (
     Scenario("crashes", NO_KEY, USERS, 1, _faults("crash"), 2),
@@ -46,8 +46,9 @@ _ALL = (
     Scenario("events", NO_KEY, USERS, 1, OTHERS | {"events"}, 1),
     Scenario("events, resync", NO_KEY, PAUSE, 1, OTHERS | {"events"}, 1, resyncs=True),
     Scenario("never", NO_KEY | {"restartPolicy": "Never"}, USERS, 1, _faults("exits", "crash"), 1),
-    Scenario("recreate", NO_KEY | RECREATE, PAUSE, 1, _faults("remove", "crash"), 2),
-    Scenario("recreate, keys", RECREATE, PAUSE, 0, _faults("remove", "unanswered"), 2),
+    Scenario("recreate", NO_KEY | RECREATE, USERS, 1, _faults("remove", "crash"), 2),
+    Scenario("recreate, keys", RECREATE, USERS, 1, _faults("remove", "unanswered"), 1),
+    Scenario("recreate, keys, twice", RECREATE, frozenset(), 0, _faults("remove", "unanswered"), 2),
     Scenario("limits", NO_KEY, RESIZE, 2, CALLS, 1),
     Scenario("readiness", NO_KEY | PROBED, PAUSE, 1, _faults("answers", "exits", "crash"), 1),
 )
