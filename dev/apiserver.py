@@ -157,6 +157,8 @@ class ControlPlane:
 
     def _start_etcd(self) -> None:
         ports = self._ports()
+        # The peer's port may be another than last time, which a single member does not mind. No
+        # --force-new-cluster: after a kill it gives up what was acknowledged last.
         client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.peer}"
         self._run(
             "etcd",
@@ -168,7 +170,6 @@ class ControlPlane:
                 f"--listen-peer-urls={peer}",
                 f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster=default={peer}",
-                "--force-new-cluster",  # the peer's port may be another than last time
                 "--unsafe-no-fsync",  # nothing here is worth surviving a power cut
                 "--auto-compaction-retention=5m",
                 "--log-level=warn",

@@ -52,6 +52,22 @@ def test_objects_and_address_outlive_a_restart(control_plane: ControlPlane, cras
     assert api.read_namespaced_config_map(f"kept-{crash}".lower(), "default")
 
 
+def test_objects_outlive_a_change_of_ports(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, ensure_binaries())
+    plane.start()
+    try:
+        api = _core(plane.kubeconfig)
+        for number in range(20):
+            api.create_namespaced_config_map("default", {"metadata": {"name": f"kept-{number}"}})
+        plane.kill()
+        (tmp_path / "ports.json").unlink()
+        plane.start()
+        kept = _core(plane.kubeconfig).list_namespaced_config_map("default").items
+        assert len([each for each in kept if each.metadata.name.startswith("kept-")]) == 20
+    finally:
+        plane.stop()
+
+
 def test_a_taken_port_is_left_to_whoever_has_it(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
