@@ -76,9 +76,9 @@ class Sizes:
     """Whole lives whose processor time is told, in each round."""
     many: int = 5000
     """Sandboxes on the instant engine."""
-    lives: int = 100
+    lives: int = 60
     """Sandboxes created and deleted in each round of the throughput."""
-    applications: int = 15
+    applications: int = 8
     """Deletes of each kind, as applications do them."""
     steps: tuple[int, ...] = (1, 10, 100, 500)
     """Numbers of running sandboxes at which the costs are measured."""
@@ -86,7 +86,7 @@ class Sizes:
     """Pairs of one container each at each step."""
     step_events: int = 200
     """Events at each step whose processor time is measured."""
-    step_idle_seconds: float = 30.0
+    step_idle_seconds: float = 20.0
     """At rest at each step; `idle` has the resyncs."""
     stopped: int = 1000
     """Stopped containers of others on the engine."""
