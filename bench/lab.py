@@ -34,6 +34,7 @@ from dev import cluster, engine
 from dev.apiserver import ADMIN_GROUP, ControlPlane
 from dev.binaries import ensure_binaries
 from dev.images import ensure_busybox
+from dev.leftovers import remove_owned, removed_at_end
 from dev.processes import Supervised
 from dev.progress import DevError, step
 
@@ -290,6 +291,7 @@ async def lab(sizes: Sizes, progress: Progress) -> AsyncIterator[Lab]:
             plane.start()
         cluster.install_crds(plane.kubeconfig)
         uid = cluster.cluster_uid(plane.kubeconfig)
+        undo.enter_context(removed_at_end(docker_host, uid))
         undo.callback(_remove_owned, docker_host, uid)
         baseline = Baseline(docker_host, uid)
         undo.callback(baseline.close)
@@ -319,7 +321,7 @@ def _remove_owned(docker_host: str, uid: str) -> None:
     with step("removing what is left in the engine"):
         for last in [False] * ATTEMPTS_TO_REMOVE + [True]:
             try:
-                cluster.remove_owned(docker_host, uid)
+                remove_owned(docker_host, uid)
                 return
             except (DockerException, OSError):
                 # Docker holds on to a network for moments after its last container went.

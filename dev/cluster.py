@@ -2,26 +2,22 @@
 
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from docker.errors import APIError
 from kubernetes import client, config
 
-from controller.core.names import OWNER_LABEL
 from dev import engine
 from dev.apiserver import ControlPlane
 from dev.binaries import ensure_binaries
-from dev.progress import DevError, console, step
+from dev.leftovers import remove_owned
+from dev.progress import DevError, step
 
 CHECKOUT = Path(__file__).parent.parent
 DIRECTORY = CHECKOUT / ".dev"
 CRDS = CHECKOUT / "crds"
 SECONDS_TO_ESTABLISH = 30
-REMOVED_AT_ONCE = 8
 
 
 def up() -> ControlPlane:
@@ -87,46 +83,6 @@ def cluster_uid(kubeconfig: Path) -> str:
     """What identifies a cluster: the UID of its namespace kube-system."""
     with config.new_client_from_config(str(kubeconfig)) as api_client:
         return str(client.CoreV1Api(api_client).read_namespace("kube-system").metadata.uid)
-
-
-def remove_owned(docker_host: str, uid: str, instance: str = "") -> int:
-    """Remove from an engine all that the operator `instance` of cluster `uid` owns, or that any
-    operator of it does; returns how many objects."""
-    removed = 0
-    with engine.client(docker_host) as docker:
-        only = {"label": OWNER_LABEL}
-        containers = [
-            container["Id"]
-            for container in docker.containers(all=True, filters=only)
-            if _owned(container, uid, instance)
-        ]
-        with ThreadPoolExecutor(REMOVED_AT_ONCE) as pool:
-            remove = partial(docker.remove_container, force=True, v=True)
-            removed += len(list(pool.map(remove, containers)))
-        for volume in docker.volumes(filters=only)["Volumes"] or []:
-            if _owned(volume, uid, instance):
-                docker.remove_volume(volume["Name"])
-                removed += 1
-        for network in docker.networks(filters=only):
-            if _owned(network, uid, instance):
-                try:
-                    docker.remove_network(network["Id"])
-                except APIError as error:
-                    # Starts that fail side by side may leave Docker's count of endpoints too high
-                    # until its next start, though no container is left on the network.
-                    if "has active endpoints" not in str(error.explanation):
-                        raise
-                    console.print(f"Docker keeps the network {network['Name']} until it restarts")
-                    continue
-                removed += 1
-    if removed:
-        console.print(f"removed what the operator left in the Docker engine: {removed}")
-    return removed
-
-
-def _owned(thing: dict[str, dict[str, str]], uid: str, instance: str) -> bool:
-    label = thing["Labels"].get(OWNER_LABEL, "")
-    return label == f"{uid}.{instance}" if instance else label.startswith(f"{uid}.")
 
 
 def _crds() -> list[dict[str, Any]]:

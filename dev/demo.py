@@ -31,6 +31,7 @@ from controller.settings import ENV_PREFIX
 from dev import cluster
 from dev.apiserver import ControlPlane
 from dev.binaries import ensure_binaries
+from dev.leftovers import removed_at_end
 from dev.processes import Supervised
 from dev.progress import DevError, console, step
 
@@ -65,7 +66,7 @@ def run(
         with ExitStack() as served:
             if needs_operator:
                 uid = cluster.cluster_uid(config_path)
-                served.callback(cluster.remove_owned, docker_host, uid, INSTANCE)
+                served.enter_context(removed_at_end(docker_host, uid, INSTANCE))
                 served.enter_context(_operator(work, config_path, docker_host, namespace))
             served.callback(play.remove)
             play.use()

@@ -126,7 +126,9 @@ class OwnEngine:
     """
 
     def __init__(self, *runtimes: str) -> None:
-        """`runtimes` are further `name=path` pairs for dockerd's --add-runtime."""
+        """`runtimes` are further `name=path` pairs for dockerd's --add-runtime. Raises DevError."""
+        if os.geteuid() != 0:
+            raise DevError("a dockerd of one's own needs root: run this as root")
         ensure_commands({"dockerd": "docker.io", "iptables": "iptables", "ip": "iproute2"})
         with cache.locked(LOCK):
             _remove_abandoned()

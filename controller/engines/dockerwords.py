@@ -318,6 +318,22 @@ _CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
             Reason.INVALID_SPEC,
             "spec.image is no image name: {all}",
         ),
+        (
+            # The address pools of Docker's defaults make some thirty networks.
+            r"could not find an available,? .*address pool"
+            r"|all predefined address pools have been fully subnetted",
+            Reason.ENGINE_REFUSED,
+            "The engine has no subnet left for the network of this operator's containers: remove"
+            " networks that nothing uses (docker network prune), or give the engine more"
+            " (default-address-pools).",
+        ),
+        (
+            # A bridge of Linux has 1,023 ports.
+            r"no available IPv4 addresses|bridge \S+ failed: exchange full",
+            Reason.ENGINE_REFUSED,
+            "The network of this operator's containers is full: delete Sandboxes, or run another"
+            " operator instance for more.",
+        ),
         (r"invalid (container)?port", Reason.INVALID_SPEC, "spec.ports: {all}"),
         (r"mount (config|path|point)", Reason.INVALID_SPEC, "spec.volumes: {all}"),
     )

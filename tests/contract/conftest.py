@@ -10,9 +10,9 @@ import pytest
 from controller.core.names import Owner
 from controller.engines.docker import DockerEngine
 from controller.engines.memory import MemoryEngine, MemoryHost
-from dev.cluster import remove_owned
 from dev.engine import ensure_engine
 from dev.images import ensure_busybox
+from dev.leftovers import removed_at_end
 from tests.contract.lab import IGNORES_SIGTERM, Lab, program
 
 
@@ -25,8 +25,8 @@ def cluster_uid() -> str:
 def docker_host(cluster_uid: str) -> Iterator[str]:
     """A Docker engine; what this run made in it is gone afterwards."""
     host = ensure_engine()
-    yield host
-    remove_owned(host, cluster_uid)
+    with removed_at_end(host, cluster_uid):
+        yield host
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A private dockerd: apart from the machine's, and as mortal as a test needs it."""
 
 import contextlib
-import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,6 @@ import pytest
 
 from dev import engine
 from dev.images import ensure_busybox
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a dockerd of one's own needs root")
 
 
 @pytest.fixture(scope="module")

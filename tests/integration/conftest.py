@@ -4,6 +4,7 @@ for the tests that run the operator, with what they watch.
 A module that runs the operator may set SETTINGS, its settings by name.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from controller.core import names
 from dev.apiserver import ControlPlane
 from dev.binaries import ensure_binaries
-from dev.cluster import install_crds, remove_owned
+from dev.cluster import install_crds
 from dev.engine import ensure_engine
 from dev.images import ensure_busybox
+from dev.leftovers import remove_owned, removed_at_end
 from tests.integration.boxes import Docker, World
 from tests.integration.operator import Operator, Plane
 
@@ -47,9 +49,9 @@ def docker(plane: Plane) -> Iterator[Docker]:
     host = ensure_engine()
     ensure_busybox(host)
     docker = Docker(host)
-    yield docker
+    with removed_at_end(host, plane.uid):
+        yield docker
     docker.close()
-    remove_owned(host, plane.uid)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +78,15 @@ async def operator(
         await world.clear()
     finally:
         await operator.stop()
-    owned = f"{names.OWNER_LABEL}={operator.owner.label}"
-    assert await docker.labelled(owned) == []
+    await leave_nothing(docker, operator)
     assert "internal error" not in operator.words()
+
+
+async def leave_nothing(docker: Docker, operator: Operator) -> None:
+    """An operator that ended after its Sandboxes has left its network, and nothing else."""
+    owner = operator.owner
+    assert await docker.labelled(f"{names.OWNER_LABEL}={owner.label}") == []
+    await asyncio.to_thread(remove_owned, docker.host, owner.cluster_uid, owner.instance)
 
 
 @pytest.hookimpl(hookwrapper=True)

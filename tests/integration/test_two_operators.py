@@ -7,6 +7,7 @@ import pytest
 
 from controller.core import names
 from tests.integration.boxes import SLEEPS, Docker, World
+from tests.integration.conftest import leave_nothing
 from tests.integration.operator import Operator, Plane
 
 VOLUMES = [{"name": "work", "mountPath": "/work", "managed": {}}]
@@ -43,7 +44,7 @@ async def operators(
         await world.clear()
     for operator in (one, two):
         await operator.stop()
-        assert await docker.labelled(f"{names.OWNER_LABEL}={operator.owner.label}") == []
+        await leave_nothing(docker, operator)
 
 
 async def test_each_runs_its_own(

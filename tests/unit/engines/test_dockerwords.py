@@ -277,6 +277,28 @@ OCI = (
             Reason.INVALID_SPEC,
             "spec.resources.limits.cpu",
         ),
+        (
+            "could not find an available, non-overlapping IPv4 address pool among the defaults to"
+            " assign to the network",
+            Reason.ENGINE_REFUSED,
+            "docker network prune",
+        ),
+        (
+            "all predefined address pools have been fully subnetted",
+            Reason.ENGINE_REFUSED,
+            "default-address-pools",
+        ),
+        (
+            "failed to create endpoint sbx-1 on network sbx-net: adding interface veth1 to bridge"
+            " br-1 failed: exchange full",
+            Reason.ENGINE_REFUSED,
+            "is full",
+        ),
+        (
+            "no available IPv4 addresses on this network's address pools: sbx-net (12ab)",
+            Reason.ENGINE_REFUSED,
+            "is full",
+        ),
         ("Duplicate mount point: /a", Reason.INVALID_SPEC, "spec.volumes"),
         ('invalid port specification: "99999"', Reason.INVALID_SPEC, "spec.ports"),
         ("invalid reference format", Reason.INVALID_SPEC, "spec.image"),
