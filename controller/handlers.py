@@ -13,8 +13,8 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import aiohttp
 import kopf
-from kubernetes.aio.client.configuration import Configuration
 
 from controller.core import names
 from controller.core.resources import InvalidResource
@@ -143,16 +143,17 @@ class Watch:
         given: list[str | None] = []
 
         @kopf.on.login(registry=registry, backoff=_RESTART_SECONDS)
-        async def login(**_: Any) -> kopf.ConnectionInfo:
+        async def login(**_: Any) -> kopf.AiohttpSession:
             # kopf asks once, and again whenever the API server has refused what it got.
             nonlocal given
             if given:
                 refused = given[-1]
                 renewing = asyncio.run_coroutine_threadsafe(self._credentials.renew(refused), loop)
-                await asyncio.wrap_future(renewing)
+                if not await asyncio.wrap_future(renewing):
+                    await asyncio.sleep(_RESTART_SECONDS)  # the same are tried again
             authorization = await self._credentials.authorization()
             given = [authorization]
-            return connection(self._credentials.configuration, authorization)
+            return connection(self._credentials, authorization)
 
         @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
         async def sandbox(event: Any, **_: Any) -> None:
@@ -161,19 +162,18 @@ class Watch:
         return registry
 
 
-def connection(configuration: Configuration, authorization: str | None) -> kopf.ConnectionInfo:
-    """The operator's own credentials, in kopf's words."""
-    scheme, _, token = (authorization or "").rpartition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        ca_data=configuration.ca_cert_data,
-        insecure=not configuration.verify_ssl,
-        scheme=scheme or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
+def connection(credentials: Credentials, authorization: str | None) -> kopf.AiohttpSession:
+    """The operator's own credentials for kopf, on the running event loop.
+
+    Of a certificate kopf would write the key to a file for itself."""
+    configuration = credentials.configuration
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=credentials.tls),
+        headers={} if authorization is None else {"Authorization": authorization},
+        proxy=configuration.proxy,
+        trust_env=False,
     )
+    return kopf.AiohttpSession(server=configuration.host, aiohttp_session=session)
 
 
 def _settings() -> kopf.OperatorSettings:

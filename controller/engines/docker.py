@@ -182,7 +182,12 @@ class DockerEngine:
             try:
                 client.start(container_id)
             except APIError as error:
-                if error.status_code != 404 or "network" not in (error.explanation or ""):
+                told = error.explanation or ""
+                if error.status_code == 409 and "marked for removal" in told:
+                    # Someone removes it, or did not get through with that: it never starts again.
+                    _remove_container(client, container_id)
+                    raise words.refusal("no such container", Reason.CONTAINER_MISSING) from None
+                if error.status_code != 404 or "network" not in told:
                     raise
                 # Docker looks for the network only now: someone removed it.
                 self._network_ready = False
@@ -242,11 +247,11 @@ class DockerEngine:
         await self._call(self._signals, kill)
 
     async def remove(self, container_id: str) -> None:
-        def remove(client: Any) -> None:
-            with _tolerating(404), _tolerating(409, "already in progress"):
-                client.remove_container(container_id, v=True, force=True)
-
-        await self._call(self._removals, remove, Reason.CLEANUP_FAILED)
+        await self._call(
+            self._removals,
+            lambda client: _remove_container(client, container_id),
+            Reason.CLEANUP_FAILED,
+        )
 
     async def remove_volume(self, volume: str) -> None:
         def remove(client: Any) -> None:
@@ -584,6 +589,16 @@ def _tolerating(status: int, text: str = "") -> Iterator[None]:
     except APIError as error:
         if error.status_code != status or text not in (error.explanation or ""):
             raise
+
+
+def _remove_container(client: Any, container_id: str) -> None:
+    """By force, with its anonymous volumes. A removal that is under way is waited for, as one's own
+    would be: told that it is done, the caller would ask again at once, and again."""
+    with _tolerating(404):
+        with _tolerating(409, "already in progress"):
+            client.remove_container(container_id, v=True, force=True)
+            return
+        client.wait(container_id, timeout=client.timeout, condition="removed")
 
 
 def _labelled(client: Any, labels: Mapping[str, str]) -> tuple[Rows, Rows]:

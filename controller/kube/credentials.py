@@ -2,6 +2,9 @@
 
 Tokens expire: a file of one is replaced, a plugin makes another. What the API server refuses is
 read again from where it came from, so the operator outlives its tokens without a restart.
+
+A key that stands in a kubeconfig is written to a file for OpenSSL to read, and removed at once: one
+that is killed must not leave it behind.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
-from kubernetes.aio.config.kube_config import load_kube_config
+from kubernetes.aio.config.kube_config import _cleanup_temp_files, load_kube_config
 
 _RENEWAL_SECONDS = 1.0
 """At most one renewal in so long: a plugin is a process, and every call may be refused at once."""
@@ -36,7 +39,7 @@ class Credentials:
         """`read` fills a Configuration from the source; None: they never change."""
         self._configuration = configuration
         self._read = read
-        self._tls: ssl.SSLContext | None = None
+        self._tls = _tls(configuration)
         self._renewing = asyncio.Lock()
         self._renewed_at = float("-inf")
         self._certificate = _content(configuration.cert_file)
@@ -65,7 +68,9 @@ class Credentials:
         server = urlsplit(configuration.host)
         if configuration.proxy is None and not proxy_bypass(server.hostname or ""):
             configuration.proxy = getproxies().get(server.scheme)
-        return cls(configuration, read)
+        found = cls(configuration, read)
+        _cleanup_temp_files()
+        return found
 
     @property
     def configuration(self) -> Configuration:
@@ -74,8 +79,6 @@ class Credentials:
     @property
     def tls(self) -> ssl.SSLContext:
         """For connections to the API server; another one when the certificate is."""
-        if self._tls is None:
-            self._tls = RESTClientObject(self._configuration).ssl_context
         return self._tls
 
     async def authorization(self) -> str | None:
@@ -104,28 +107,33 @@ class Credentials:
             current = await self.authorization()
             if current == refused and loop.time() >= self._renewed_at + _RENEWAL_SECONDS:
                 self._renewed_at = loop.time()
-                fresh = Configuration()
-                async with asyncio.timeout(_READ_SECONDS):
-                    await self._read(fresh)
-                if self._configuration.api_key and not fresh.api_key:
-                    # An empty file, a plugin that failed and was only logged. Without a token we
-                    # would be anonymous, who is forbidden things and never told to renew.
-                    raise ConfigException("the source of the credentials has no token now")
-                # One assignment, since kopf's thread reads it, too.
-                self._configuration.api_key = fresh.api_key
-                self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
-                self._take_certificate(fresh)
+                await self._read_again(self._read)
                 current = await self.authorization()
             return current != refused or self._renewals != before
 
-    def _take_certificate(self, fresh: Configuration) -> None:
-        certificate = _content(fresh.cert_file)
-        if certificate == self._certificate:
-            return
-        self._configuration.cert_file = fresh.cert_file
-        self._configuration.key_file = fresh.key_file
-        self._certificate, self._tls = certificate, None
-        self._renewals += 1
+    async def _read_again(self, read: Read) -> None:
+        fresh = Configuration()
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                await read(fresh)
+            if self._configuration.api_key and not fresh.api_key:
+                # An empty file, a plugin that failed and was only logged. Without a token we
+                # would be anonymous, who is forbidden things and never told to renew.
+                raise ConfigException("the source of the credentials has no token now")
+            certificate = _content(fresh.cert_file)
+            if certificate != self._certificate:
+                self._tls, self._certificate = _tls(fresh), certificate
+                self._renewals += 1
+        finally:
+            _cleanup_temp_files()
+        # One assignment, since kopf's thread reads it, too.
+        self._configuration.api_key = fresh.api_key
+        self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    context: ssl.SSLContext = RESTClientObject(configuration).ssl_context
+    return context
 
 
 def _content(path: str | None) -> bytes | None:

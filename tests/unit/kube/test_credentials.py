@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
@@ -163,7 +166,67 @@ async def test_fixed_ones_are_never_read_again() -> None:
     assert not await Credentials(Configuration()).renew("Bearer first")
 
 
-def test_kopf_gets_scheme_and_token_apart() -> None:
-    info = connection(Configuration(), "Bearer first")
-    assert (info.scheme, info.token) == ("Bearer", "first")
-    assert connection(Configuration(), None).token is None
+async def test_kopf_gets_what_the_operator_has() -> None:
+    configuration = Configuration()
+    configuration.host, configuration.proxy = "https://api.example", "http://proxy.example"
+    credentials = Credentials(configuration)
+    info = connection(credentials, "Bearer first")
+    async with info.aiohttp_session as session:
+        assert info.server == "https://api.example"
+        assert session.headers["Authorization"] == "Bearer first"
+        assert session._default_proxy == "http://proxy.example"
+        assert isinstance(session.connector, aiohttp.TCPConnector)
+        assert session.connector._ssl is credentials.tls
+    info = connection(credentials, None)
+    async with info.aiohttp_session as session:
+        assert "Authorization" not in session.headers
+
+
+async def test_keys_in_a_kubeconfig_are_left_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the certificate was replaced."""
+    pki.ensure(tmp_path / "pki")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    kubeconfig = tmp_path / "kubeconfig"
+
+    def write(user: str) -> None:
+        certificate, key = pki.client(tmp_path / "pki", user, [])
+        content = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [
+                {
+                    "name": "k",
+                    "cluster": {
+                        "server": "https://127.0.0.1:1",
+                        "certificate-authority-data": _encoded(tmp_path / "pki" / "ca.crt"),
+                    },
+                }
+            ],
+            "users": [
+                {
+                    "name": "u",
+                    "user": {
+                        "client-certificate-data": _encoded(certificate),
+                        "client-key-data": _encoded(key),
+                    },
+                }
+            ],
+        }
+        kubeconfig.write_text(yaml.safe_dump(content))
+
+    write("first")
+    credentials = await Credentials.find(str(kubeconfig), None)
+    assert list(temporary.iterdir()) == []
+    write("second")
+    before = credentials.tls
+    assert await credentials.renew(None)
+    assert credentials.tls is not before
+    assert list(temporary.iterdir()) == []
+
+
+def _encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
