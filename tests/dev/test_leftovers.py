@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 
 from controller.core.names import OWNER_LABEL
@@ -54,7 +53,6 @@ def _make(host: str, uid: str) -> None:
 
 def _left(host: str, uid: str) -> int:
     with engine.client(host) as client:
-        assert isinstance(client, docker.APIClient)
         only = {"label": f"{OWNER_LABEL}={uid}.some"}
         volumes = client.volumes(filters=only)["Volumes"] or []
         containers = client.containers(all=True, filters=only)
