@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+from controller import logs
 from controller.core import names
 from controller.core.state import EngineView
 from controller.engines.base import Engine
@@ -64,6 +66,7 @@ async def run(
     """Run the operator until SIGTERM or SIGINT. Raises StartupError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.lost)
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
     try:
@@ -75,6 +78,7 @@ async def run(
         owner = await identify(api, settings, stop)
         if owner is None:
             return
+        raise_limit_of_files()
         # What was imported stays: going through it again for each cycle costs a tenth of a second.
         gc.collect()
         gc.freeze()
@@ -85,6 +89,14 @@ async def run(
             await engine.close()
     finally:
         await api.close()
+
+
+def raise_limit_of_files() -> None:
+    """As far as it may be raised: every probe and every request that is under way is a file, and
+    the usual limit of 1024 is fewer than one machine has sandboxes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems have a lower limit than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> names.Owner | None:

@@ -170,7 +170,7 @@ class EngineWatch:
         objects = await self._list_objects()
         alive = {obj["metadata"]["uid"] for obj in objects}
         for obj in objects:
-            entry = self._entries.update(obj)
+            entry = self._entries.take(obj)
             if entry is not None:
                 self._queue.add(entry.uid, urgent=entry.unmarked)
         for entry in self._entries:

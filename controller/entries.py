@@ -7,12 +7,13 @@ observed of one, and `Entry.seen` puts it into `decide`'s words. Losing all of i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.names import FINALIZER
-from controller.core.resources import Phase
+from controller.core.resources import InvalidResource, Phase
 from controller.core.state import (
     EngineView,
     Failure,
@@ -25,6 +26,8 @@ from controller.core.state import (
 )
 from controller.core.subject import Subject
 from controller.engines.base import EngineEvent
+
+log = logging.getLogger(__name__)
 
 TOMBSTONE_SECONDS = 600.0
 """How long echoes of a deleted object are refused; watches are far faster."""
@@ -223,6 +226,14 @@ class Entries:
             if entry.failure is not None and entry.failure.verb is not Verb.CLEAN:
                 entry.failure = None
         return entry
+
+    def take(self, obj: Mapping[str, Any]) -> Entry | None:
+        """`update` with what a listing or a watch brings: one that cannot be read is left alone."""
+        try:
+            return self.update(obj)
+        except InvalidResource as problem:
+            log.error("a Sandbox cannot be read and is left alone: %s", problem)
+            return None
 
     def remove(self, uid: str) -> Entry | None:
         """The object is gone."""

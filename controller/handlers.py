@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 import kopf
 
+from controller import logs
 from controller.core import names
-from controller.core.resources import InvalidResource
 from controller.entries import Entries
 from controller.kube.credentials import Credentials
 from controller.reconciler import Reconciler
@@ -89,11 +89,7 @@ class Watch:
         if type_ == "DELETED":
             self._reconciler.gone(uid)
             return
-        try:
-            entry = self._entries.update(obj)
-        except InvalidResource as problem:
-            log.error("a Sandbox cannot be read and is left alone: %s", problem)
-            return
+        entry = self._entries.take(obj)
         if entry is not None:
             self._queue.add(uid, urgent=entry.unmarked)
 
@@ -129,6 +125,7 @@ class Watch:
                 await asyncio.wait_for(ended.wait(), _STOP_SECONDS)
 
     async def _operate(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+        asyncio.get_running_loop().set_exception_handler(logs.lost)
         await kopf.operator(
             registry=self._registry(loop),
             settings=_settings(),

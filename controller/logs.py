@@ -8,8 +8,10 @@ is safe to tell of an error that is expected, the one who logs it puts into the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -52,6 +54,15 @@ def configure(level: str, form: Literal["plain", "json"]) -> None:
     logging.getLogger("kubernetes").setLevel(logging.CRITICAL)
     sys.excepthook = _uncaught
     threading.excepthook = lambda end: _uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+def lost(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's exception handler: asyncio's own quotes the exception, and arguments."""
+    error = context.get("exception")
+    message = re.split(r"[(<]", str(context.get("message", "")))[0].strip()
+    logging.getLogger("asyncio").error(
+        "%s", message, exc_info=error if isinstance(error, BaseException) else None
+    )
 
 
 def where(error: BaseException | None) -> str:

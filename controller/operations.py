@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST = timedelta(seconds=0.5)
 RETRY_CAP = timedelta(seconds=30)
+PULLS_OF_A_NAMESPACE = 2
+"""Pulls take as long as their registry likes: a namespace's own wait for each other, not others."""
 YIELD_SECONDS = 1.0
 """How long one operation yields to the marking of deletions at the most."""
 
@@ -68,6 +71,9 @@ class Operations:
         self._creations = asyncio.Semaphore(at_once)
         self._removals = asyncio.Semaphore(at_once)
         self._others = asyncio.Semaphore(at_once)
+        self._pulls: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(PULLS_OF_A_NAMESPACE)
+        )
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -265,7 +271,7 @@ class Operations:
         self._queue.add(entry.uid)
         # A pull takes minutes and the engine limits them itself: it holds no slot.
         self._creations.release()
-        flight.pull = asyncio.create_task(self._engine.pull(image))
+        flight.pull = asyncio.create_task(self._in_turn(entry.subject.metadata.namespace, image))
         try:
             await flight.pull
         except asyncio.CancelledError:
@@ -277,6 +283,10 @@ class Operations:
             flight.pulling = False
             flight.pull = None
             await self._creations.acquire()
+
+    async def _in_turn(self, namespace: str, image: str) -> None:
+        async with self._pulls[namespace]:
+            await self._engine.pull(image)
 
 
 async def clean(engine: Engine, operation: Operation) -> None:

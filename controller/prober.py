@@ -26,6 +26,8 @@ _FIRST_INTERVAL_SECONDS = 0.05
 _LEASE_SECONDS = 0.25
 """How long a probe holds its slot. One that still waits then costs a socket and no work, and those
 that let everybody wait would leave the others no slot."""
+_OPEN_FACTOR = 16
+"""So many times the slots may be open at once: each is a file, and the process has only so many."""
 _DRAIN_SECONDS = 0.25
 """How long the rest of an answer is read: an honest server is not cut off in the middle of it."""
 _MAX_LINE = 8 * 1024
@@ -74,6 +76,7 @@ class Prober:
     def __init__(self, queue: WorkQueue, at_once: int) -> None:
         self._queue = queue
         self._slots = asyncio.Semaphore(at_once)
+        self._open = asyncio.Semaphore(at_once * _OPEN_FACTOR)
         self._loops: dict[str, tuple[Target, asyncio.Task[None]]] = {}
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         """A container's certificate is its own affair: what counts is that it answers."""
@@ -112,7 +115,7 @@ class Prober:
         patience = (wanted.failure_threshold - 1) * wanted.period_seconds
         clock = asyncio.get_running_loop().time
         while True:
-            async with self._slot():
+            async with self._open, self._slot():  # waiting for them is no failure
                 since = since if failures else clock()
                 good = await self._probe(wanted)
             failures = 0 if good else failures + 1

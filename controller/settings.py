@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     """OCI runtimes that spec.security.runtime may name, by namespace: JSON. Default: none."""
     allowed_host_ports: Numbers = {}
     """Host ports that spec.ports[].hostPort may name, by namespace: JSON. Default: none."""
+    allowed_labels: Texts = {}
+    """Keys that spec.labels may hold, by namespace: JSON of patterns. Docker's container gets them,
+    and whatever reads its labels there may take them for orders. Default: none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
     log_format: Literal["plain", "json"] = "plain"
@@ -91,7 +94,13 @@ class Settings(BaseSettings):
             return [part for part in (p.strip() for p in value.split(",")) if part]
         return value
 
-    @field_validator("allowed_images", "allowed_runtimes", "allowed_host_ports", mode="before")
+    @field_validator(
+        "allowed_images",
+        "allowed_runtimes",
+        "allowed_host_ports",
+        "allowed_labels",
+        mode="before",
+    )
     @classmethod
     def _read_json(cls, value: object) -> object:
         try:
@@ -125,6 +134,7 @@ class Settings(BaseSettings):
             allowed_images={k: tuple(v) for k, v in self.allowed_images.items()},
             allowed_runtimes={k: tuple(v) for k, v in self.allowed_runtimes.items()},
             allowed_host_ports={k: tuple(v) for k, v in self.allowed_host_ports.items()},
+            allowed_labels={k: tuple(v) for k, v in self.allowed_labels.items()},
             default_limits=Limits(
                 cpu_millis=quantity.millis(self.default_cpu) if self.default_cpu else None,
                 memory_bytes=quantity.units(self.default_memory) if self.default_memory else None,

@@ -152,7 +152,7 @@ EnvName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_
 PortName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][-_A-Za-z0-9]*$")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
-LabelValue = Annotated[str, Field(max_length=253)]
+LabelValue = Annotated[str, Field(max_length=253, pattern=NO_CONTROL)]
 Word = Annotated[str, Field(max_length=253, pattern=NO_CONTROL)]
 
 
@@ -331,7 +331,8 @@ class Resources(Model):
 
 
 class ManagedVolume(Model):
-    """A volume that the operator creates for this Sandbox, empty at first."""
+    """A volume that the operator creates for this Sandbox. At first it holds what the image has at
+    its mountPath."""
 
     reclaim_policy: Literal["Delete", "Retain"] = "Delete"
     """What becomes of the volume when the Sandbox is deleted: Delete removes it and its data,
@@ -503,8 +504,8 @@ class SandboxSpec(Model):
     labels: Annotated[dict[str, LabelValue], Field(max_length=32), AfterValidator(_labels)] = Field(
         default_factory=dict
     )
-    """Labels of the container on the engine. Those of the operator win. Keys are letters, digits,
-    '-', '.', '_' and '/', 253 at most."""
+    """Labels of the container on the engine: only keys that the operator's settings allow, and its
+    own labels win. Keys are letters, digits, '-', '.', '_' and '/', 253 at most."""
     template_ref: TemplateRef | None = None
     """Reserved: templates come in a later version. Set image instead."""
 

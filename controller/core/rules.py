@@ -26,7 +26,8 @@ class Refusal:
 class Rules:
     """Per namespace (or `*`), what reaches beyond the container; nothing unless listed.
 
-    Images are patterns as in a shell (`registry.example/team/*`); the default lets any in.
+    Images are patterns as in a shell (`registry.example/team/*`); the default lets any in. So are
+    labels: proxies, schedulers and updaters that read the engine take them for orders.
     """
 
     allowed_images: Mapping[str, tuple[str, ...]] = field(
@@ -34,6 +35,7 @@ class Rules:
     )
     allowed_runtimes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allowed_host_ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    allowed_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default_limits: Limits = field(default_factory=Limits)
     url_host: str = "127.0.0.1"
 
@@ -58,6 +60,13 @@ class Rules:
                 return Refusal(
                     f"spec.ports[{port.name}].hostPort",
                     f"host port {port.host_port} is not among the operator's allowed_host_ports",
+                )
+        for label in spec.labels:
+            patterns = _of(self.allowed_labels, namespace)
+            if not any(fnmatchcase(label, pattern) for pattern in patterns):
+                return Refusal(
+                    f"spec.labels[{label}]",
+                    f"label {label} is not among the operator's allowed_labels",
                 )
         return None
 

@@ -53,7 +53,7 @@ from controller.engines.base import (
     EngineUnreachable,
     VolumeSpec,
 )
-from controller.engines.lanes import Lane, Removals
+from controller.engines.lanes import Answers, Lane, Removals
 
 T = TypeVar("T")
 Rows = defaultdict[str, list[Any]]
@@ -63,7 +63,8 @@ _READERS = 4
 _INSPECTIONS = 50
 """How many a thread does in one go: far below the timeout, and other reads get in between."""
 _SIGNALLERS = 4
-_PULLS = 4
+_PULLS = 16
+"""A thread each. Whoever asks keeps one tenant from taking them all."""
 _PULL_SECONDS = 3600.0
 _PULL_SILENCE_SECONDS = 300.0
 _SILENT = "The engine does not answer"
@@ -88,11 +89,12 @@ class DockerEngine:
         self.owner = owner
         self._base_url = base_url
         self._timeout = timeout_seconds
-        self._pulse = Lane("docker-pulse", 1)
-        self._reads = Lane("docker-read", _READERS)
-        self._builds = Lane("docker-build", width)
-        self._signals = Lane("docker-signal", _SIGNALLERS)
-        self._removals = Removals("docker-remove", width, self._builds)
+        answers = Answers()
+        self._pulse = Lane("docker-pulse", 1, answers)
+        self._reads = Lane("docker-read", _READERS, answers)
+        self._builds = Lane("docker-build", width, answers)
+        self._signals = Lane("docker-signal", _SIGNALLERS, answers)
+        self._removals = Removals("docker-remove", width, answers, self._builds)
         self._client: Any = None
         self._closed = False
         self._network_lock = threading.Lock()
@@ -354,8 +356,8 @@ class DockerEngine:
         """Run `verb` in a thread of `lane`, within the timeout from when it got one.
 
         A long queue is no outage, so waiting is not timed. But one call that finds the engine
-        unreachable, while no other of its lane is answered, speaks for all that wait behind it:
-        together they end within one timeout.
+        unreachable, while no other is answered, speaks for all that wait behind it: together they
+        end within one timeout.
         """
         losses = lane.losses
         async with lane.slot():
@@ -402,9 +404,7 @@ class DockerEngine:
                 raise EngineUnreachable(words.told(explanation, secrets)) from None
             raise words.refusal(explanation, otherwise, secrets) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            # What came instead of an answer may be the request, in any encoding and cut short.
-            told = f"{_SILENT}: {type(error).__name__}" if secrets else _unreachable(error)
-            raise EngineUnreachable(told) from None
+            raise EngineUnreachable(_unreachable(error)) from None
         except DockerException as error:  # How docker-py reports a failed version negotiation.
             raise EngineUnreachable(_unreachable(error)) from None
 
@@ -690,4 +690,10 @@ def _taken(kind: str, name: str) -> EngineRefused:
 
 
 def _unreachable(error: Exception) -> str:
-    return words.plain(f"{_SILENT}: {type(error).__name__}: {error}")
+    """The kind of the error and the system's word for it. Its own text may hold what came instead
+    of an answer: half of a container's environment, or of the request's."""
+    cause: BaseException | None = error
+    while cause is not None and not getattr(cause, "strerror", None):
+        cause = cause.__cause__ or cause.__context__
+    why = f": {getattr(cause, 'strerror', '')}" if cause is not None else ""
+    return words.plain(f"{_SILENT}: {type(error).__name__}{why}")

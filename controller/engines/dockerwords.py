@@ -30,6 +30,8 @@ EVENT_ACTIONS = ("create", "start", "die", "oom", "pause", "unpause", "update", 
 """The actions that change what `container` reports; exec and health checks make many others."""
 
 MESSAGE_LENGTH = 512
+_READ_LENGTH = 4096
+"""So much of a foreign text is read: it may be megabytes, made to be slow to search."""
 
 _RETAIN, _DELETE = "Retain", "Delete"
 _ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -81,7 +83,11 @@ def container_body(owner: Owner, spec: ContainerSpec) -> dict[str, Any]:
         host["Runtime"] = spec.runtime
     body: dict[str, Any] = {
         "Image": spec.image,
-        "Hostname": spec.name,
+        # Docker resolves it for all containers of the network: one that users choose could pass for
+        # another's service.
+        "Hostname": names.container_name(spec.uid),
+        # The image's own would run as often as it says, and nobody here asks for its result.
+        "Healthcheck": {"Test": ["NONE"]},
         "Env": [f"{name}={value}" for name, value in spec.env.items()],
         "Labels": {
             **spec.labels,
@@ -345,9 +351,13 @@ _NOT_FOUND_IN_REGISTRY = re.compile(
     re.IGNORECASE,
 )
 
-_FOREIGN_BODY = re.compile(r"(error parsing HTTP \d+ response body): .*", re.DOTALL)
-"""What answered is no registry, and Docker quotes it. Whoever names the image must not read so what
-other services say to the engine's machine."""
+_FOREIGN_BODY = re.compile(
+    r"(error parsing HTTP \d+ response body"
+    r"|\b(?:denied|unauthorized|unknown|unavailable|unsupported|toomanyrequests)): .*",
+    re.DOTALL,
+)
+"""What answered may be no registry, and Docker quotes it. Whoever names the image must not read so
+what other services say to the engine's machine."""
 
 _NOISE = re.compile(
     r"failed to create (shim task|shim|task for container): |OCI runtime \w+ failed: "
@@ -371,28 +381,33 @@ def told(explanation: str, secrets: Collection[str] = ()) -> str:
 
 
 def pull_refusal(image: str, explanation: str) -> EngineRefused:
+    explanation = explanation[:_READ_LENGTH]
     missing = _NOT_FOUND_IN_REGISTRY.search(explanation)
     reason = Reason.IMAGE_NOT_FOUND if missing else Reason.IMAGE_PULL_FAILED
-    explanation = _FOREIGN_BODY.sub(r"\1: it is not a registry's", explanation)
+    explanation = _FOREIGN_BODY.sub(r"\1 (the rest of the answer is left out)", explanation)
     return EngineRefused(reason, plain(f"Image {image} could not be pulled: {explanation}"))
 
 
 def lost_engine(status: int | None, explanation: str) -> bool:
     """The daemon answered, but is going down, coming up or without its own runtime."""
     return status in (502, 503, 504) or bool(
-        re.search(r"containerd\.sock|transport is closing|daemon is shutting down", explanation)
+        re.search(
+            r"containerd\.sock|transport is closing|daemon is shutting down",
+            explanation[:_READ_LENGTH],
+        )
     )
 
 
 def plain(text: str) -> str:
     """One bounded line: no control characters, no layers of the runtime, short IDs."""
-    text = "".join(c if c.isprintable() else " " for c in text)
+    text = "".join(c if c.isprintable() else " " for c in text[:_READ_LENGTH])
     text = _NOISE.sub("", " ".join(text.split()))
     text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."
 
 
 def _cause(text: str) -> tuple[Reason | None, str]:
+    text = text[:_READ_LENGTH]
     for pattern, reason, sentence in _CAUSES:
         if found := pattern.search(text):
             groups = found.groupdict()

@@ -9,17 +9,25 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 
+class Answers:
+    """When the engine answered last, whatever was asked."""
+
+    def __init__(self) -> None:
+        self.last = float("-inf")
+
+
 class Lane:
     """Threads for calls of one kind, and the queue for them: first come, first served."""
 
-    def __init__(self, name: str, width: int) -> None:
+    def __init__(self, name: str, width: int, answers: Answers) -> None:
+        """`answers` are those of all lanes to one engine."""
         self.width = width
         self.threads = ThreadPoolExecutor(width, name)
         self.losses = 0
-        """How many calls found the engine unreachable while it answered no other of the lane."""
+        """How many calls found the engine unreachable while it answered no other."""
         self.yielding: Lane | None = None
         """The lane that may go on when this one is empty."""
-        self._answered_at = float("-inf")
+        self._answers = answers
         self._busy = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -35,12 +43,12 @@ class Lane:
 
     def answered(self) -> None:
         """The engine answered a call, if only to refuse it."""
-        self._answered_at = asyncio.get_running_loop().time()
+        self._answers.last = asyncio.get_running_loop().time()
 
     def lost(self, began: float) -> None:
-        """A call that began then got no answer. One that hangs while others are answered is
-        its own affair, and no reason to give up those that wait."""
-        if self._answered_at < began:
+        """A call that began then got no answer. One that hangs while others are answered is its
+        own affair, and no reason to give up those that wait: some take long on purpose."""
+        if self._answers.last < began:
             self.losses += 1
 
     @contextlib.asynccontextmanager
@@ -72,8 +80,8 @@ class Lane:
 class Removals(Lane):
     """A burst of removals leaves the engine's disk to whatever is built meanwhile."""
 
-    def __init__(self, name: str, width: int, builds: Lane) -> None:
-        super().__init__(name, width)
+    def __init__(self, name: str, width: int, answers: Answers, builds: Lane) -> None:
+        super().__init__(name, width, answers)
         self._builds = builds
         builds.yielding = self
 

@@ -26,6 +26,12 @@ _YIELD_SECONDS = 1.0
 """How long one Event yields to the marking of deletions at the most."""
 _MESSAGE = 1024
 """The API server's limit for an Event's message."""
+_BURST = 25
+_REFILL_SECONDS = 300.0
+"""Of one object so many at once, and one more in so many seconds, as client-go's recorder has it:
+one that comes and goes each second must not crowd out the others."""
+_KNOWN = 10_000
+"""Objects whose Events are counted; then those that have their full number again are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,23 @@ class EventPoster:
         self._calm = calm
         self._backlog: deque[News] = deque(maxlen=_BACKLOG)
         self._wakeup = asyncio.Event()
+        self._left: dict[str, tuple[float, float]] = {}
+        """By UID, how many Events may be posted at once, and when that was so."""
 
     def post(self, news: News) -> None:
-        self._backlog.append(news)
-        self._wakeup.set()
+        if self._may(news.meta.uid):
+            self._backlog.append(news)
+            self._wakeup.set()
+
+    def _may(self, uid: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        if len(self._left) > _KNOWN:
+            self._left = {
+                other: last for other, last in self._left.items() if _refilled(*last, now) < _BURST
+            }
+        left = _refilled(*self._left.get(uid, (_BURST, now)), now)
+        self._left[uid] = (left - 1 if left >= 1 else left), now
+        return left >= 1
 
     async def run(self) -> None:
         while True:
@@ -68,6 +87,10 @@ class EventPoster:
                     await asyncio.sleep(1)
                 except ApiError as error:
                     log.debug("an Event was refused: %s", error)
+
+
+def _refilled(left: float, since: float, now: float) -> float:
+    return min(float(_BURST), left + (now - since) / _REFILL_SECONDS)
 
 
 def _event(news: News, instance: str) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class TestFences:
         assert host["PidsLimit"] == SMALL.pids
         assert host["RestartPolicy"]["Name"] == "no"
         assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
-        assert config["Hostname"] == "box"
+        assert config["Hostname"] == names.container_name(spec.uid)
+        assert config["Healthcheck"]["Test"] == ["NONE"]
         assert config["Labels"]["team"] == "a"
         assert config["Labels"][names.UID_LABEL] == spec.uid
 

@@ -326,3 +326,20 @@ class TestWrites:
         since = await audit.settled()
         await audit.resyncs(6)
         assert audit.writes(since=since).total() == 0
+
+
+async def test_sandboxes_do_not_reach_each_other(world: World, docker: Docker) -> None:
+    """Neither by address nor by a name of their choice, on one network though they are."""
+    victim = await world.running("service", ports=[WEB])
+    other = await world.running("other", ports=[WEB])
+    details = await docker.inspect(victim)
+    (network,) = details["NetworkSettings"]["Networks"].values()
+    assert victim.name not in (network["Aliases"] or [])
+
+    async def reaches(address: str) -> bool:
+        asks = rf"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 2 {address} 8000 | grep -q busybox"
+        return (await docker.run(other, "sh", "-c", asks))[0] == 0
+
+    assert await reaches("127.0.0.1")
+    assert not await reaches(network["IPAddress"])
+    assert (await fetch(url(victim.latest)))[0] == 200

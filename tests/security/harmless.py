@@ -57,8 +57,11 @@ def complaints(
         yield f"no limits: {host['Memory']}, {host['MemorySwap']}, {host['PidsLimit']}"
     if details["Name"] != f"/{names.container_name(meta['uid'])}":
         yield f"the name is {details['Name']}"
-    if config["User"] or config["Hostname"] != meta["name"]:
+    # Docker resolves host names for the whole network: one of its choice could be another's.
+    if config["User"] or config["Hostname"] != names.container_name(meta["uid"]):
         yield f"user {config['User']}, host name {config['Hostname']}"
+    if (config.get("Healthcheck") or {}).get("Test") != ["NONE"]:
+        yield f"the image's health check is {config.get('Healthcheck')}"
     if config["Image"] not in images:
         yield f"the image is {config['Image']}"
     for port, bindings in host["PortBindings"].items():

@@ -10,6 +10,7 @@ from tests.security.attempts import (
     HARMLESS,
     PRUNED,
     REFUSED,
+    TOLD,
     Attempt,
     Outcome,
     metadata,
@@ -48,11 +49,22 @@ LABELS = [
         "",
         lambda name, b: manifest(name, {"labels": OURS | {names.UID_LABEL: b.victim.uid}}),
     ),
-    spec(
-        "labels of the container that others' tools read",
-        HARMLESS,
-        labels={"com.docker.compose.project": "v", "ofelia.job-local.v.command": "v"},
+    *(
+        spec(
+            f"a label that is an order to others: {key}",
+            TOLD,
+            f"NotAllowed spec.labels[{key}]",
+            labels={key: "v"},
+        )
+        for key in (
+            "com.docker.compose.project",
+            "ofelia.job-local.v.command",
+            "traefik.http.routers.v.rule",
+            "autoheal",
+        )
     ),
+    spec("a label's value with an escape", REFUSED, "spec.labels", labels={"v": "v\x1b[2J"}),
+    spec("a label's value with NUL", REFUSED, "spec.labels", labels={"v": "v\0"}),
     spec("33 labels", REFUSED, "labels", labels={f"v{i}": "" for i in range(33)}),
     spec("a label's value of 254", REFUSED, "labels", labels={"v": "v" * 254}),
     *(

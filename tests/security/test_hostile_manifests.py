@@ -24,7 +24,10 @@ from tests.security.attempts import Attempt, Outcome
 from tests.security.bystanders import Bystanders
 from tests.security.harmless import complaints, volume_complaints
 
-SETTINGS = {"allowed_images": json.dumps({"*": ["sandbox-operator/*"]})}
+SETTINGS = {
+    "allowed_images": json.dumps({"*": ["sandbox-operator/*"]}),
+    "allowed_labels": json.dumps({"*": [f"{names.GROUP}/*"]}),
+}
 AT_ONCE = 8
 ATTEMPTS = [
     *(*manifests.FILES, *manifests.RIGHTS, *manifests.PORTS, *manifests.PROBES),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
+import uvloop
 
 from controller import logs
 
@@ -101,3 +104,36 @@ def test_errors_that_cause_each_other_are_told_once() -> None:
     first, second = ValueError("a"), KeyError("b")
     first.__cause__, second.__cause__ = second, first
     assert logs.where(first).count("ValueError") == 1
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_asyncio_tells_of_lost_errors_holds_no_values(
+    make_loop: Callable[[], asyncio.AbstractEventLoop], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("debug", "plain")
+    planted = "-".join(("a", "planted", "value"))  # a traceback shows the lines of the source
+
+    def throw(value: str) -> None:
+        raise KeyError(value)
+
+    async def fail() -> None:
+        throw(planted)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(logs.lost)
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+        loop.call_soon(throw, planted)
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(main())
+    told = capsys.readouterr().err
+    assert "Task exception was never retrieved" in told
+    assert "Exception in callback" in told
+    assert told.count("builtins.KeyError") == 2
+    assert planted not in told

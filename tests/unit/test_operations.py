@@ -11,7 +11,12 @@ from controller.core.state import Limits, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import EngineRefused, PortSpec, VolumeSpec
 from controller.kube.environment import Environment
-from controller.operations import RETRY_CAP, RETRY_FIRST, container_spec
+from controller.operations import (
+    PULLS_OF_A_NAMESPACE,
+    RETRY_CAP,
+    RETRY_FIRST,
+    container_spec,
+)
 from tests.unit.fakes import Operator
 from tests.unit.test_entries import entry
 
@@ -175,3 +180,14 @@ async def test_what_is_asked_of_the_engine() -> None:
     assert wanted.secrets == {"hush"}
     assert "hush" not in repr(wanted)
     assert "hush" not in repr(environment)
+
+
+async def test_pulls_of_a_namespace_wait_for_each_other_and_not_others(operator: Operator) -> None:
+    operator.host.gate("pull")
+    for number in range(PULLS_OF_A_NAMESPACE + 2):
+        operator.api.create(f"greedy-{number}", image="away")
+    await operator.settle()
+    assert operator.host.calls.count("pull") == PULLS_OF_A_NAMESPACE
+    operator.api.create(namespace="other", image="away")
+    await operator.settle()
+    assert operator.host.calls.count("pull") == PULLS_OF_A_NAMESPACE + 1

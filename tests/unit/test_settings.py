@@ -30,6 +30,7 @@ GOOD = {
     "allowed_images": ('{"a": ["x/*"]}', {"a": ["x/*"]}),
     "allowed_runtimes": ('{"*": ["runsc"]}', {"*": ["runsc"]}),
     "allowed_host_ports": ('{"a": [80, 81]}', {"a": [80, 81]}),
+    "allowed_labels": ('{"*": ["team.example/*"]}', {"*": ["team.example/*"]}),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
 }
@@ -49,6 +50,7 @@ BAD = {
     "allowed_images": "everything",
     "allowed_runtimes": '{"a": "runsc"}',
     "allowed_host_ports": '{"a": ["http"]}',
+    "allowed_labels": "all",
     "log_level": "loud",
     "log_format": "xml",
 }

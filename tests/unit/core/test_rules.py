@@ -65,6 +65,22 @@ def test_host_ports(ports: dict[str, tuple[int, ...]], path: str | None) -> None
     assert refused(Rules(allowed_host_ports=ports), ports=PORT) == path
 
 
+@pytest.mark.parametrize(
+    ("patterns", "path"),
+    [
+        ({}, "spec.labels[traefik.enable]"),
+        ({"other": ("*",)}, "spec.labels[traefik.enable]"),
+        ({"*": ("team.example/*",)}, "spec.labels[traefik.enable]"),
+        ({"team": ("traefik.*",)}, None),
+        ({"*": ("*",)}, None),
+    ],
+)
+def test_labels(patterns: dict[str, tuple[str, ...]], path: str | None) -> None:
+    rules = Rules(allowed_labels=patterns)
+    assert refused(rules, labels={"traefik.enable": "true"}) == path
+    assert refused(rules) is None
+
+
 def test_a_refusal_names_the_value_and_the_setting() -> None:
     refusal = Rules().refuse("team", SandboxSpec.parse({"image": "box", "ports": PORT}))
     assert refusal is not None

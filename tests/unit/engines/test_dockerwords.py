@@ -369,12 +369,41 @@ def test_a_pull_tells_missing_from_failing(text: str, reason: Reason) -> None:
     assert "a/b:1" in refused.message
 
 
-def test_what_is_no_registry_is_not_quoted() -> None:
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("error parsing HTTP 404 response body: invalid character 'h': \"hidden\"", "HTTP 404"),
+        ("unknown: <html>hidden</html>", "unknown"),
+        ("Get https://127.0.0.1/v2/a: unauthorized: hidden", "unauthorized"),
+        ("pull access denied for a, repository does not exist: denied: hidden", "access denied"),
+        ("toomanyrequests: hidden", "toomanyrequests"),
+    ],
+)
+def test_what_is_no_registry_is_not_quoted(said: str, kept: str) -> None:
     """Docker quotes what any service on the engine's network answers to it."""
-    said = "error parsing HTTP 404 response body: invalid character 'h': \"hidden\\nhidden\""
     refused = words.pull_refusal("127.0.0.1:80/a", said)
-    assert "HTTP 404" in refused.message
+    assert kept in refused.message
     assert "hidden" not in refused.message
+
+
+@pytest.mark.parametrize("text", ["manifest for ", "cannot mkdir: ", 'exec: "a": ', "x" * 13])
+def test_megabytes_of_a_foreign_text_are_not_searched(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may make the operator slow with what a registry, or an image, says: no pattern gets
+    more of it than a few kilobytes."""
+
+    class Short(str):
+        __slots__ = ()
+
+        def __getitem__(self, part: Any) -> str:
+            assert part == slice(None, words._READ_LENGTH, None)
+            return super().__getitem__(part)
+
+    long = Short(text * (1 << 20))
+    for refused in (words.pull_refusal("a", long), words.refusal(long, Reason.ENGINE_REFUSED)):
+        assert len(refused.message) <= words.MESSAGE_LENGTH
+    assert not words.lost_engine(500, long)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Self
 
-from controller.engines.lanes import Lane, Removals
+from controller.engines.lanes import Answers, Lane, Removals
 
 
 class Calls:
@@ -58,7 +58,7 @@ async def turn() -> None:
 
 
 async def test_no_more_than_its_width_are_under_way() -> None:
-    async with Calls(Lane("lane", 2)) as calls:
+    async with Calls(Lane("lane", 2, Answers())) as calls:
         await calls.begin(5)
         assert (calls.under_way, calls.lane.load) == (2, 5)
         await calls.end_one()
@@ -66,7 +66,7 @@ async def test_no_more_than_its_width_are_under_way() -> None:
 
 
 async def test_one_that_is_given_up_leaves_its_place_to_the_next() -> None:
-    async with Calls(Lane("lane", 1)) as calls:
+    async with Calls(Lane("lane", 1, Answers())) as calls:
         await calls.begin(3)
         await calls.cancel(1)
         assert (calls.under_way, calls.lane.load) == (1, 2)
@@ -76,8 +76,8 @@ async def test_one_that_is_given_up_leaves_its_place_to_the_next() -> None:
 
 async def test_a_burst_of_removals_leaves_room_while_something_is_built() -> None:
     async with (
-        Calls(Lane("build", 8)) as builds,
-        Calls(Removals("remove", 8, builds.lane)) as removals,
+        Calls(Lane("build", 8, Answers())) as builds,
+        Calls(Removals("remove", 8, Answers(), builds.lane)) as removals,
     ):
         await builds.begin(1)
         await removals.begin(100)
@@ -90,8 +90,8 @@ async def test_a_burst_of_removals_leaves_room_while_something_is_built() -> Non
 
 async def test_a_few_removals_wait_for_nothing() -> None:
     async with (
-        Calls(Lane("build", 8)) as builds,
-        Calls(Removals("remove", 8, builds.lane)) as removals,
+        Calls(Lane("build", 8, Answers())) as builds,
+        Calls(Removals("remove", 8, Answers(), builds.lane)) as removals,
     ):
         await builds.begin(8)
         await removals.begin(8)
@@ -100,8 +100,8 @@ async def test_a_few_removals_wait_for_nothing() -> None:
 
 async def test_a_burst_ends_as_fast_as_it_may_once_few_are_left() -> None:
     async with (
-        Calls(Lane("build", 8)) as builds,
-        Calls(Removals("remove", 8, builds.lane)) as removals,
+        Calls(Lane("build", 8, Answers())) as builds,
+        Calls(Removals("remove", 8, Answers(), builds.lane)) as removals,
     ):
         await builds.begin(1)
         await removals.begin(12)
@@ -111,7 +111,7 @@ async def test_a_burst_ends_as_fast_as_it_may_once_few_are_left() -> None:
 
 
 async def test_a_call_that_hangs_alone_is_its_own_affair() -> None:
-    lane = Lane("lane", 2)
+    lane = Lane("lane", 2, Answers())
     began = asyncio.get_running_loop().time()
     lane.answered()
     lane.lost(began)
@@ -119,8 +119,19 @@ async def test_a_call_that_hangs_alone_is_its_own_affair() -> None:
 
 
 async def test_one_without_an_answer_speaks_for_all_where_nobody_gets_any() -> None:
-    lane = Lane("lane", 2)
+    lane = Lane("lane", 2, Answers())
     lane.answered()
     await asyncio.sleep(0.001)  # later than the last answer, on the loop's clock
     lane.lost(asyncio.get_running_loop().time())
     assert lane.losses == 1
+
+
+async def test_one_that_hangs_speaks_for_no_others_while_the_engine_answers() -> None:
+    answers = Answers()
+    hanging, other = Lane("hanging", 1, answers), Lane("other", 1, answers)
+    began = asyncio.get_running_loop().time()
+    other.answered()
+    hanging.lost(began)
+    assert hanging.losses == 0
+    hanging.lost(asyncio.get_running_loop().time() + 1)
+    assert hanging.losses == 1

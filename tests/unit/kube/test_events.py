@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -125,6 +126,36 @@ async def test_news_waits_while_deletions_are_being_marked(api: Api, poster: Eve
 
 async def test_a_backlog_forgets_its_oldest(api: Api) -> None:
     poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
-    for _ in range(events._BACKLOG + 10):
-        poster.post(news())
+    for number in range(events._BACKLOG + 10):
+        poster.post(replace(news(), meta=replace_uid(f"u{number}")))
     assert len(poster._backlog) == events._BACKLOG
+
+
+async def test_one_that_comes_and_goes_leaves_room_for_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
+    for _ in range(events._BURST * 4):
+        poster.post(news())
+    poster.post(replace(news(), meta=replace_uid("u2")))
+    assert len(poster._backlog) == events._BURST + 1
+    monkeypatch.setattr(events, "_REFILL_SECONDS", 1e-9)
+    await asyncio.sleep(0)
+    poster.post(news())
+    assert len(poster._backlog) == events._BURST + 2
+
+
+async def test_objects_that_were_quiet_for_long_are_forgotten(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_KNOWN", 10)
+    monkeypatch.setattr(events, "_REFILL_SECONDS", 1e-9)
+    poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
+    for number in range(100):
+        await asyncio.sleep(0)
+        poster.post(replace(news(), meta=replace_uid(f"u{number}")))
+    assert len(poster._left) <= 12
+
+
+def replace_uid(uid: str) -> ObjectMeta:
+    return META.model_copy(update={"uid": uid})
