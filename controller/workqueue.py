@@ -1,7 +1,8 @@
 """The keyed work queue of the fast lane: every trigger ends here, and one key runs at a time.
 
 The semantics are client-go's: adding a key that waits is nothing, adding one that is being worked
-on runs it once more afterwards. Urgent keys (deletions to be marked) go first.
+on runs it once more afterwards. Urgent keys (deletions to be marked) go first; those that are only
+looked at again (a resync adds all there are at once) come after all others, but not for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections import OrderedDict
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 10.0
+IDLE_TURN = 8
+"""Every so many keys one of the idle ones has its turn, however many others wait."""
 
 
 class WorkQueue:
@@ -20,6 +23,8 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: OrderedDict[str, None] = OrderedDict()
         self._urgent: OrderedDict[str, None] = OrderedDict()
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._turn = 0
         self._working: set[str] = set()
         self._again: set[str] = set()
         self._timers: dict[str, tuple[float, asyncio.Handle]] = {}
@@ -32,7 +37,8 @@ class WorkQueue:
         self._calm.set()
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._urgent) + len(self._working)
+        waiting = len(self._ready) + len(self._urgent) + len(self._idle)
+        return waiting + len(self._working)
 
     def add(self, key: str, *, urgent: bool = False) -> None:
         """Have the key worked on as soon as possible."""
@@ -42,18 +48,20 @@ class WorkQueue:
         if key in self._working:
             self._again.add(key)
             return
-        if urgent:
-            if key in self._urgent:
-                return
-            if key in self._ready:
-                del self._ready[key]
-                self._urgent[key] = None
-                return
-            self._urgent[key] = None
-        elif key in self._ready or key in self._urgent:
+        if key in self._urgent or (key in self._ready and not urgent):
             return
-        else:
-            self._ready[key] = None
+        waited = key in self._ready or key in self._idle
+        self._ready.pop(key, None)
+        self._idle.pop(key, None)
+        (self._urgent if urgent else self._ready)[key] = None
+        if not waited:
+            self._wakeup.release()
+
+    def add_idle(self, key: str) -> None:
+        """Have the key worked on when there is nothing better to do."""
+        if any(key in keys for keys in (self._working, self._urgent, self._ready, self._idle)):
+            return
+        self._idle[key] = None
         self._wakeup.release()
 
     def add_after(self, key: str, seconds: float) -> None:
@@ -74,7 +82,12 @@ class WorkQueue:
     async def get(self) -> str:
         """The next key; `done` must follow."""
         await self._wakeup.acquire()
-        key, _ = (self._urgent or self._ready).popitem(last=False)
+        keys = self._urgent or self._ready or self._idle
+        if self._idle and keys is self._ready:
+            self._turn = (self._turn + 1) % IDLE_TURN
+            if self._turn == 0:
+                keys = self._idle
+        key, _ = keys.popitem(last=False)
         self._working.add(key)
         return key
 

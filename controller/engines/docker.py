@@ -30,7 +30,8 @@ from collections.abc import (
 )
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from urllib.parse import urlencode
 
 import requests
 import urllib3
@@ -416,7 +417,8 @@ class DockerEngine:
             place = kwargs_from_env()
             if self._base_url is not None:
                 place["base_url"] = self._base_url
-            client = APIClient(
+            over_socket = place.get("base_url", "unix://").startswith(("unix://", "http+unix://"))
+            client = (_SocketClient if over_socket else APIClient)(
                 version="auto",
                 timeout=self._timeout,  # type: ignore[arg-type]  # A float is as good.
                 max_pool_size=sum(lane.width for lane in self._lanes),
@@ -503,6 +505,47 @@ class DockerEngine:
         labels = labels or {}
         owner = labels.get(names.OWNER_LABEL)
         return owner == self.owner.label and labels.get(names.UID_LABEL) == uid
+
+
+class _SocketClient(APIClient):
+    """Requests over a Unix socket without what only the web needs: parsing the address, cookies,
+    hooks, redirects, proxies, credentials. It is half of what a call costs here."""
+
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None = None,
+        data: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Any = None,
+        stream: bool = False,
+        allow_redirects: bool = True,  # the engine makes none
+        **others: Any,
+    ) -> requests.Response:
+        if unknown := {name: value for name, value in others.items() if value is not None}:
+            raise TypeError(f"not sent over a socket: {sorted(unknown)}")
+        request = requests.PreparedRequest()
+        request.method = method.upper()
+        request.url = f"{url}?{urlencode(_told_params(params))}" if params else url
+        request.headers = cast(Any, self.headers).copy()
+        request.headers.update(headers or {})
+        request.body = data.encode() if isinstance(data, str) else data
+        if request.body is not None or request.method != "GET":
+            request.headers["Content-Length"] = str(len(request.body or b""))
+        answer = self.get_adapter(url).send(request, stream=True, timeout=timeout)
+        if not stream:
+            answer.content  # noqa: B018 - reads it, and gives the connection back
+        return answer
+
+
+def _told_params(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """As requests has them: one for each of several values, none for None."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in params.items():
+        several = value if isinstance(value, list | tuple) else [value]
+        pairs += ((name, one) for one in several if one is not None)
+    return pairs
 
 
 class _OnePool(UnixHTTPAdapter):

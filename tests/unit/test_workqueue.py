@@ -12,7 +12,7 @@ from controller.workqueue import WorkQueue
 
 
 def waiting(queue: WorkQueue) -> list[str]:
-    return [*queue._urgent, *queue._ready]
+    return [*queue._urgent, *queue._ready, *queue._idle]
 
 
 async def take(queue: WorkQueue) -> str:
@@ -50,6 +50,32 @@ async def test_keys_come_in_order_and_urgent_ones_first() -> None:
     queue.add("c", urgent=True)
     assert [await take(queue) for _ in range(4)] == ["d", "c", "a", "b"]
     assert waiting(queue) == []
+
+
+async def test_what_is_only_looked_at_again_comes_last_but_does_come() -> None:
+    queue = WorkQueue()
+    for key in "abc":
+        queue.add_idle(key)
+    for number in range(2 * workqueue.IDLE_TURN):
+        queue.add(f"busy-{number}")
+    taken = [await take(queue) for _ in range(len(waiting(queue)))]
+    places = [taken.index(key) + 1 for key in "abc"]
+    assert places == [workqueue.IDLE_TURN, 2 * workqueue.IDLE_TURN, len(taken)]
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_an_idle_key_that_something_happens_to_waits_once_and_goes_ahead(
+    urgent: bool,
+) -> None:
+    queue = WorkQueue()
+    for key in "abc":
+        queue.add_idle(key)
+    queue.add("b", urgent=urgent)
+    queue.add_idle("b")
+    assert [await take(queue) for _ in range(3)] == ["b", "a", "c"]
+    queue.add_idle("b")
+    assert waiting(queue) == [], "it is being worked on"
+    assert queue._wakeup.locked()
 
 
 async def test_urgency_that_arrives_while_the_key_is_worked_on_is_kept() -> None:
