@@ -76,10 +76,18 @@ async def operator(
         yield operator
         operator.start()
         await world.clear()
+        await swept(docker, operator)
     finally:
         await operator.stop()
     await leave_nothing(docker, operator)
     assert "internal error" not in operator.words()
+
+
+async def swept(docker: Docker, operator: Operator) -> None:
+    """What appeared after its Sandbox had gone, since a create's caller had died, goes within two
+    resyncs (invariant 2)."""
+    if await docker.labelled(f"{names.OWNER_LABEL}={operator.owner.label}"):
+        await operator.plane.audit.resyncs(2)
 
 
 async def leave_nothing(docker: Docker, operator: Operator) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from controller.core import names
 from tests.integration.boxes import SLEEPS, Docker, World
-from tests.integration.conftest import leave_nothing
+from tests.integration.conftest import leave_nothing, swept
 from tests.integration.operator import Operator, Plane
 
 VOLUMES = [{"name": "work", "mountPath": "/work", "managed": {}}]
@@ -43,6 +43,7 @@ async def operators(
     for world in worlds:
         await world.clear()
     for operator in (one, two):
+        await swept(docker, operator)
         await operator.stop()
         await leave_nothing(docker, operator)
 
