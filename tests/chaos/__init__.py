@@ -8,6 +8,7 @@ ledger            what Docker itself tells of every container: the truth to comp
 bystanders        what belongs to others and must stay as it was left
 faults            what is done to all of it, in lanes that run beside each other
 outsider          the lane of those that is somebody behind an operator's back
+deeds             what was done to containers and what was told of them: notes to judge by
 truth             what a Sandbox must say, given its spec and its container
 ending            the checks when the faults are over
 play              the whole round, and what came of it

@@ -1,8 +1,9 @@
 """The checks when the faults are over: each finds what is wrong, in a line for each.
 
 rest     every Sandbox comes to say what is true of it, and every deletion to its end
-quiet    nothing is written while nothing happens
+quiet    nothing is written and nothing done while nothing happens
 react    no key is stuck: each Sandbox can still be paused, resumed and deleted
+removed  no container was removed while its Sandbox lived, but by outsiders
 clean    nothing is left of anything, strangers are as they were, no secret was logged
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import re
 import time
 from collections import Counter
@@ -21,9 +23,10 @@ from docker.errors import APIError, NotFound
 
 from controller.core import names
 from tests.chaos.bystanders import TAKEN, Bystanders
+from tests.chaos.deeds import Deeds, seconds
 from tests.chaos.load import UNANSWERED, USERS_KEY
 from tests.chaos.sides import RESYNC_SECONDS, Side
-from tests.chaos.truth import Deeds, wrong
+from tests.chaos.truth import wrong
 from tests.integration.boxes import Box, Docker, condition
 from tests.integration.operator import Audit, Json
 
@@ -33,8 +36,22 @@ GONE_SECONDS = 120.0
 _TRIES_SECONDS = 45.0
 """An operator tries what failed again at least every 30 s."""
 _LOOK_SECONDS = 0.5
+_RESYNCS = 6
+"""At rest so many are watched: every fifth is a thorough one."""
+_RESYNCS_SECONDS = 60.0
 _LEFT_BEHIND = re.compile(r"task \w+.*already exists")
 """containerd's words, in Docker's error and in the message of the Sandbox."""
+_CRASH = re.compile(
+    r"internal error"
+    r"|Task exception was never retrieved"
+    r"|Fatal Python error"
+    # The interpreter's own words: the operator's log tells of an exception without them, and at
+    # its debug level of those that it expects too.
+    r"|Traceback \(most recent call last\)"
+    r"|CRITICAL +controller"
+    r"|ERROR +controller\.operations",
+)
+"""What an operator's log has of an error that nobody expected."""
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
 Finding = tuple[str, Box | None]
@@ -43,13 +60,22 @@ Finding = tuple[str, Box | None]
 
 class Ending:
     def __init__(
-        self, sides: list[Side], docker: Docker, bystanders: Bystanders, deeds: Deeds, audit: Audit
+        self,
+        sides: list[Side],
+        docker: Docker,
+        bystanders: Bystanders,
+        deeds: Deeds,
+        audit: Audit,
+        longest: float = math.inf,
     ) -> None:
+        """`longest` is how many seconds all checks together may wait."""
         self._sides = sides
         self._docker = docker
         self._bystanders = bystanders
         self._deeds = deeds
         self._audit = audit
+        self._longest = longest
+        self._deadline = math.inf
         self.keys: set[str] = set()
         """Session keys that were seen in Secrets."""
         self.stuck: set[str] = set()
@@ -61,7 +87,18 @@ class Ending:
 
     async def check(self) -> list[Finding]:
         """All checks; those after the first that fails are left out."""
-        for step in (self._rest, self._keys, self._quiet, self._react, self._gone, self._clean):
+        self._deadline = time.monotonic() + self._longest
+        steps = (
+            self._rest,
+            self._keys,
+            self._quiet,
+            self._react,
+            self._removed,
+            self._gone,
+            self._removed,  # while it was being deleted
+            self._clean,
+        )
+        for step in steps:
             if findings := await step():
                 return findings
         return []
@@ -148,7 +185,7 @@ class Ending:
         self, look: Callable[[], Awaitable[list[Finding]]], seconds: float
     ) -> list[Finding]:
         """What `look` still finds after so long; nothing as soon as it finds nothing."""
-        deadline = time.monotonic() + seconds
+        deadline = min(time.monotonic() + seconds, self._deadline)
         while True:
             try:
                 found = await look()
@@ -190,14 +227,27 @@ class Ending:
     # quiet
 
     async def _quiet(self) -> list[Finding]:
-        since = await self._audit.settled()
-        await self._resyncs(3)
-        if not self._writes(since):
+        if not await self._stirred():
             return []
         # What was under way when the last status came may be an Event or so: once, not for ever.
+        return await self._stirred()
+
+    async def _stirred(self) -> list[Finding]:
+        """What is written and what Docker tells of in some resyncs."""
         since = await self._audit.settled()
-        await self._resyncs(3)
-        return [(f"written at rest: {what}", None) for what in self._writes(since)]
+        told = {uid: len(events) for uid, events in self._deeds.told.items()}
+        await self._resyncs(_RESYNCS)
+        found: list[Finding] = [(f"written at rest: {what}", None) for what in self._writes(since)]
+        for uid, events in self._deeds.told.items():
+            boxes = [box for s in self._sides if (box := s.yard.of(uid)) is not None]
+            if uid in self.stuck:  # its operator goes on trying to start it
+                continue
+            actions = Counter(event.action for event in events[told.get(uid, 0) :])
+            found += [
+                (f"done at rest: {action} ({count} times)", boxes[0] if boxes else None)
+                for action, count in actions.items()
+            ]
+        return found
 
     def _writes(self, since: int) -> list[str]:
         verbs = ("create", "update", "patch", "delete")
@@ -220,7 +270,8 @@ class Ending:
             )
             return all(lists[side.user] >= count for side in self._sides)
 
-        await self._audit.until(done)
+        left = self._deadline - time.monotonic()
+        await self._audit.until(done, max(1.0, min(_RESYNCS_SECONDS, left)))
 
     # react
 
@@ -230,9 +281,31 @@ class Ending:
                 if box.name != TAKEN:
                     paused = box.latest["spec"]["operatingMode"] == "Paused"
                     mode = "Running" if paused else "Paused"
-                    await side.yard.change(box, operatingMode=mode)
-                    await box.until(where=_generation_of(mode))
+                    generation = await side.yard.change(box, operatingMode=mode)
+                    await box.until(where=_of_generation(generation))
         return [(f"does not react: {what}", box) for what, box in await self._rest()]
+
+    # removed
+
+    async def _removed(self) -> list[Finding]:
+        found: list[Finding] = []
+        for box in (box for side in self._sides for box in side.yard.boxes):
+            asked = box.latest["metadata"].get("deletionTimestamp")
+            if asked is None and box.gone:
+                continue  # when it went, no version has told
+            # A creation that fails is undone by Docker, which tells of its end alone.
+            told = self._deeds.told.get(box.uid, [])
+            were = {event.container for event in told if event.action == "create"}
+            statuses = [obj.get("status") or {} for obj in box.versions]
+            were |= {str((status.get("container") or {}).get("id")) for status in statuses}
+            for event in told:
+                if event.action != "destroy" or event.container in self._deeds.removed:
+                    continue
+                # deletionTimestamp is cut to whole seconds: what came before it surely was early.
+                early = asked is None or event.at < seconds(asked)
+                if early and event.container in were:
+                    found.append((f"its operator removed {event.container[:12]} too soon", box))
+        return found
 
     # gone and clean
 
@@ -269,6 +342,8 @@ class Ending:
         found: list[Finding] = []
         for kind, id_, row in await self._docker(look):
             shared = kind == "network" and row["Name"] in owners | _DEFAULT_NETWORKS
+            if shared:
+                owners.discard(row["Name"])  # one for each, not any number
             if id_ not in known and not shared:
                 uid = (row.get("Labels") or {}).get(names.UID_LABEL, "")
                 boxes = [box for s in self._sides if (box := s.yard.of(uid)) is not None]
@@ -316,15 +391,14 @@ class Ending:
             for name, text in words.items()
             if any(value in text for value in values)
         ]
-        problems += [
-            f"the log of operator {name} tells of an internal error"
-            for name, text in words.items()
-            if "internal error" in text
-        ]
+        for name, text in words.items():
+            if crash := _CRASH.search(text):
+                line = text[text.rfind("\n", 0, crash.start()) + 1 :].partition("\n")[0]
+                problems.append(f"the log of operator {name} tells of an error: {line[:200]}")
         if refused := self._audit.never_allowed():
             problems.append(f"the ClusterRole lacks a right: {sorted(refused)}")
         return problems
 
 
-def _generation_of(mode: str) -> Callable[[Json], bool]:
-    return lambda obj: bool(obj["spec"]["operatingMode"] == mode)
+def _of_generation(generation: int) -> Callable[[Json], bool]:
+    return lambda obj: bool(obj["metadata"]["generation"] >= generation)

@@ -9,13 +9,16 @@
     crowd         others' containers fill the stream of events
 
 Each lane's plan comes from the seed alone: which fault follows which, how long, and after which
-gap. What it meets does not: that is up to the machine.
+gap. What it meets does not: that is up to the machine. So each fault has random numbers of its
+own, and how many of them it draws changes nothing for the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import math
 import random
 import time
 from collections import Counter, deque
@@ -29,10 +32,10 @@ from dev.apiserver import ControlPlane
 from dev.engine import OwnEngine
 from tests.chaos import failing_operator
 from tests.chaos.bystanders import Bystanders
+from tests.chaos.deeds import Deeds
 from tests.chaos.links import Link, Mode
 from tests.chaos.load import UNANSWERED, Load
 from tests.chaos.sides import Side
-from tests.chaos.truth import Deeds
 
 STRIKE_SECONDS = 12.0
 """How long an operator is given to come by an armed point; what was not passed is armed again."""
@@ -81,7 +84,11 @@ class Lane:
     def __init__(
         self, name: str, seed: str, gaps: tuple[float, float], clock: Clock, tally: Tally
     ) -> None:
-        self.rng = random.Random(f"{seed}/{name}")
+        self._plan = random.Random(f"{seed}/{name}")
+        """For the order and the gaps."""
+        self._seeds = (random.Random(f"{seed}/{name}/{n}") for n in itertools.count())
+        self.rng = next(self._seeds)
+        """The present fault's."""
         self.name = name
         self.clock = clock
         self.tally = tally
@@ -97,12 +104,12 @@ class Lane:
         faults = self.faults()
         while True:
             kinds = list(faults)
-            self.rng.shuffle(kinds)
+            self._plan.shuffle(kinds)
             for kind in kinds:
-                await self.clock.wait(self.rng.uniform(*self._gaps))
+                await self.clock.wait(self._plan.uniform(*self._gaps))
                 if self.clock.over.is_set():
                     return
-                self.busy = True
+                self.busy, self.rng = True, next(self._seeds)
                 hit = await faults[kind]()
                 self.busy = False
                 (self.tally.faults if hit else self.tally.blanks)[named(kind)] += 1
@@ -146,11 +153,13 @@ class Engine(Lane):
             self._deeds.kills.append(time.time())
 
     async def _freeze(self) -> bool:
+        began = time.time()
         try:
             await asyncio.to_thread(self._engine.freeze)
             await self.clock.wait(self.rng.uniform(2.0, 14.0))
         finally:
             await asyncio.to_thread(self._engine.thaw)
+            self._deeds.deaf[""].append((began, time.time()))
         return True
 
 
@@ -179,9 +188,10 @@ class ApiServer(Lane):
 class Links(Lane):
     """The connections of one side."""
 
-    def __init__(self, side: Side, *lane: Any) -> None:
+    def __init__(self, side: Side, deeds: Deeds, *lane: Any) -> None:
         super().__init__(f"links-{side.name}", *lane)
         self._side = side
+        self._deeds = deeds
 
     def faults(self) -> dict[str, Fault]:
         ends = {"Docker": self._side.docker_link, "API": self._side.api_link}
@@ -194,7 +204,7 @@ class Links(Lane):
 
     def _spoiling(self, link: Link, mode: Mode) -> Fault:
         async def spoil() -> bool:
-            before = link.touched
+            before, began = link.touched, time.time()
             try:
                 await link.become(mode)
                 await self.clock.wait(self.rng.uniform(0.5, 3.0))
@@ -205,6 +215,8 @@ class Links(Lane):
                         break
             finally:
                 await link.become(Mode.PASS)
+                if link is self._side.docker_link:
+                    self._deeds.deaf[self._side.yard.namespace].append((began, time.time()))
             return link.touched > before
 
         return spoil
@@ -229,12 +241,13 @@ class OperatorEnds(Lane):
     """One side's operator. It runs whenever no fault of this lane is under way."""
 
     def __init__(
-        self, side: Side, load: Load, points: deque[str], later: Clock, *lane: Any
+        self, side: Side, load: Load, deeds: Deeds, points: deque[str], later: Clock, *lane: Any
     ) -> None:
         """`points` are those of both sides; `later` ends what is left of them to pass."""
         super().__init__(f"operator-{side.name}", *lane)
         self._side = side
         self._load = load
+        self._deeds = deeds
         self._points = points
         self._later = later
 
@@ -243,7 +256,7 @@ class OperatorEnds(Lane):
         # No other faults by now, which make many a point hard to come by.
         self.clock = self._later
         while self._points and not self.clock.over.is_set():
-            self.busy = True
+            self.busy, self.rng = True, next(self._seeds)
             await self._at_a_point()
             self.busy = False
 
@@ -267,8 +280,9 @@ class OperatorEnds(Lane):
             self.tally.violations.append(f"operator {self._side.name} ended by itself: {last}")
             operator.start()
 
-    async def _start(self) -> None:
-        """Start it, and wait until it is at work: how long that takes is up to the machine."""
+    async def _start(self, down: float) -> None:
+        """Start the one that is down since `down`, and wait until it is at work: how long that
+        takes is up to the machine."""
         operator = self._side.operator
         before = operator.words().count(_AT_WORK)
         operator.start()
@@ -277,22 +291,28 @@ class OperatorEnds(Lane):
             await self.clock.wait(0.1)
             if self.clock.over.is_set():
                 break
+        at_work = operator.words().count(_AT_WORK) > before
+        back = time.time() if at_work else math.inf  # some time later: nobody looks when
+        self._deeds.deaf[self._side.yard.namespace].append((down, back))
 
     async def _at_any_instant(self) -> bool:
         await self.clock.wait(self.rng.uniform(0.0, 3.0))
-        alive = self._side.operator.alive()
+        self.check()
+        down = time.time()
         self._side.operator.kill9()
-        await self._start()
-        return alive
+        await self._start(down)
+        return True
 
     async def _in_order(self) -> bool:
-        alive = self._side.operator.alive()
+        self.check()
+        down = time.time()
         await self._side.operator.stop()
-        await self._start()
-        return alive
+        await self._start(down)
+        return True
 
     async def _down(self) -> bool:
-        operator, deleted = self._side.operator, False
+        self.check()
+        operator, deleted, down = self._side.operator, False, time.time()
         operator.kill9()
         try:
             for _ in range(2):
@@ -302,7 +322,7 @@ class OperatorEnds(Lane):
                 await self._load.make()
             await self.clock.wait(self.rng.uniform(0.0, 3.0))
         finally:
-            await self._start()
+            await self._start(down)
         return deleted
 
     async def _at_a_point(self) -> bool:
@@ -316,8 +336,11 @@ class OperatorEnds(Lane):
             await self.clock.wait(0.02)
             if self.clock.over.is_set():
                 break
-        provoked.cancel()
-        await asyncio.gather(provoked, return_exceptions=True)
+        down = time.time() - 1  # it died since the last look, or is killed below
+        while not provoked.done():
+            # Python 3.11's wait_for swallows what comes in the instant in which its wait ends.
+            provoked.cancel()
+            await asyncio.wait({provoked}, timeout=1)
         if not operator.alive() and not failing_operator.has_struck(operator.failpoint):
             self.check()
         struck = failing_operator.has_struck(operator.failpoint)
@@ -331,7 +354,7 @@ class OperatorEnds(Lane):
             self.tally.missed[point] += 1
         failing_operator.disarm(operator.failpoint)
         operator.kill9()  # the one that died is reaped; one that was never struck has to read anew
-        await self._start()
+        await self._start(down)
         return struck
 
     async def _provoke(self, verb: str) -> None:
@@ -362,12 +385,12 @@ class OperatorEnds(Lane):
             token = await side.token.issue()
             if self.rng.random() < 0.5:
                 side.token.write(token)
-                await side.token.revoke()
+                revoked = await side.token.revoke()
             else:
-                await side.token.revoke()
+                revoked = await side.token.revoke()
                 await self.clock.wait(self.rng.uniform(1.0, 15.0))
                 side.token.write(token)
-            return await self._goes_on()
+            return await self._goes_on() and revoked
         side.token.write(side.token.all[-1])
         return False
 

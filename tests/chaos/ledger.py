@@ -8,37 +8,34 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from controller.core import names
+from tests.chaos.deeds import Deeds, Told
 
 _OVERLAP_SECONDS = 0.5
 """Docker frees a name a moment before it tells of the removal."""
 _LOOK_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Told:
-    at: float
-    action: str
-    container: str
-    exit_code: str
-
-
 class Ledger:
     """Follows the engine's events over its restarts, and lists its containers now and then."""
 
-    def __init__(self, docker_host: str, violated: Callable[[str, str], None]) -> None:
-        """`violated` is told what is wrong with which UID."""
+    def __init__(
+        self, docker_host: str, deeds: Deeds, violated: Callable[[str, str], None]
+    ) -> None:
+        """It notes what Docker tells in `deeds`, and tells `violated` what is wrong with which
+        UID."""
         self._socket = docker_host.removeprefix("unix://")
         self._violated = violated
-        self.told: dict[str, list[Told]] = defaultdict(list)
+        self._deeds = deeds
         self._here: dict[str, dict[str, float]] = defaultdict(dict)
         """By UID, its containers and when each was made."""
         self._since = time.time()
+        self._lost: float | None = None
+        """When the stream broke off that has no successor yet."""
 
     async def run(self) -> None:
         """Until cancelled. The engine may be away or hang at any time."""
@@ -68,8 +65,14 @@ class Ledger:
         self._here.clear()  # what was removed while nobody told is not held against anyone
         query = {"since": f"{self._since:.9f}", "filters": json.dumps({"type": ["container"]})}
         async with session.get("/events", params=query) as response:
-            async for line in response.content:
-                self._note(json.loads(line))
+            response.raise_for_status()
+            if self._lost is not None:
+                self._deeds.gaps.append((self._lost, time.time()))
+            try:
+                async for line in response.content:
+                    self._note(json.loads(line))
+            finally:
+                self._lost = time.time()
 
     def _note(self, event: dict[str, Any]) -> None:
         attributes = event["Actor"]["Attributes"]
@@ -79,7 +82,7 @@ class Ledger:
         if uid is None:
             return
         action = event["Action"]
-        self.told[uid].append(Told(at, action, id_, attributes.get("exitCode", "")))
+        self._deeds.told[uid].append(Told(at, action, id_, attributes.get("exitCode", "")))
         here = self._here[uid]
         if action == "create":
             here[id_] = at

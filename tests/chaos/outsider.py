@@ -13,10 +13,10 @@ from docker.errors import APIError, DockerException, NotFound
 
 from controller.core import names
 from tests.chaos.bystanders import TAKEN
+from tests.chaos.deeds import Deeds
 from tests.chaos.faults import Fault, Lane
 from tests.chaos.load import UNANSWERED, Load
 from tests.chaos.sides import Side
-from tests.chaos.truth import Deeds
 from tests.integration.boxes import Docker
 
 
@@ -85,6 +85,10 @@ class Outsider(Lane):
             if deed.meets and container["State"]["Status"] not in deed.meets:
                 continue
             began, done = time.time(), True
+            # Before the deed: its operator may tell of it at once.
+            first = deed.removes and container["Id"] not in self._deeds.removed
+            if first:
+                self._deeds.removed.add(container["Id"])
             try:
                 deed.do(client, container["Id"])
             except DockerException as error:
@@ -92,8 +96,8 @@ class Outsider(Lane):
                 if done:  # a refusal did nothing; without an answer it may have taken effect
                     raise
             finally:
-                if done and deed.removes:
-                    self._deeds.removed.add(container["Id"])
+                if first and not done:
+                    self._deeds.removed.discard(container["Id"])
                 if done and deed.ends:
                     self._deeds.ended[uid].append((began, time.time()))
             if done:

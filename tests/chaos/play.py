@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +15,18 @@ from pathlib import Path
 from random import Random
 
 import docker
-from docker.errors import APIError
+from docker.errors import APIError, DockerException
 
 from dev.engine import OwnEngine
 from dev.images import ensure_busybox
 from tests.chaos import failing_operator, faults
 from tests.chaos.bystanders import Bystanders
+from tests.chaos.deeds import Deeds
 from tests.chaos.ending import Ending
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
 from tests.chaos.outsider import Outsider
 from tests.chaos.sides import NAMES, Side, account
-from tests.chaos.truth import Deeds
 from tests.integration.boxes import Box, Docker, condition
 from tests.integration.operator import Plane
 
@@ -35,6 +37,8 @@ _THREADS = 48
 """Calls of Docker that wait for a frozen engine must not keep the one that thaws it waiting."""
 _POINTS_SECONDS = 420.0
 """How long a full round goes on with the points alone, until each was passed."""
+_CHECKS_SECONDS = 300.0
+"""How long the checks after a shorter round may wait; those after a full one may wait longer."""
 _WATCH_SECONDS = 0.5
 _LINES = 25
 
@@ -75,7 +79,7 @@ class Play:
         """Ends the load, and in a full round what is left of the points."""
         self._deeds = Deeds()
         self._sides: list[Side] = []
-        self._ledger: Ledger | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self, progress: Callable[[float, str], None]) -> Outcome:
         """The whole of it. `progress` is told of seconds and of what is going on."""
@@ -92,26 +96,40 @@ class Play:
             await asyncio.to_thread(ensure_busybox, engine.host)
             own = Docker(engine.host)
             stack.callback(own.close)
+            stack.push_async_callback(self._clear, own)
             for name in NAMES:
                 rng = Random(f"{self.outcome.seed}/bytes-{name}")
-                side = Side(name, plane, engine, directory, rng, self._violated)
+                side = Side(name, plane, engine, directory, rng, self._deeds, self._violated)
                 self._sides.append(await stack.enter_async_context(side))
             bystanders = Bystanders(own)
             await bystanders.settle(self._sides)
             for side in self._sides:
                 side.operator.start()
-            self._ledger = Ledger(engine.host, self._violated_uid)
-            following = asyncio.create_task(self._ledger.run())
-            stack.callback(following.cancel)
+            ledger = Ledger(engine.host, self._deeds, self._violated_uid)
+            self._following = asyncio.create_task(ledger.run())
+            stack.callback(self._following.cancel)
             await self._attack(plane, engine, own, bystanders, progress)
             progress(self.outcome.seconds, "coming to rest, and checking")
-            ending = Ending(self._sides, own, bystanders, self._deeds, plane.audit)
+            longest = math.inf if self._full else _CHECKS_SECONDS
+            ending = Ending(self._sides, own, bystanders, self._deeds, plane.audit, longest)
             if not self.outcome.findings:
-                for what, box in await ending.check():
-                    self._find(what, box)
+                await self._check(ending)
             self._sum_up(ending)
-            await self._clear(own)
         return self.outcome
+
+    @property
+    def _full(self) -> bool:
+        return self.outcome.seconds >= FULL_SECONDS
+
+    async def _check(self, ending: Ending) -> None:
+        try:
+            for what, box in await ending.check():
+                self._find(what, box)
+        except Exception as error:
+            # What was waited for never came, or a request failed without any fault.
+            self._find(f"a check broke off: {error!r}", None)
+            self.outcome.stories.append(traceback.format_exc())
+        self._see_whether_all_is_watched()
 
     async def _attack(
         self,
@@ -137,11 +155,10 @@ class Play:
         ends: list[faults.OperatorEnds] = []
         for side in self._sides:
             load = loads[side.name]
-            lanes.append(faults.Links(side, seed, (5.0, 12.0), clock, tally))
+            lanes.append(faults.Links(side, self._deeds, seed, (5.0, 12.0), clock, tally))
             lanes.append(Outsider(side, own, load, self._deeds, seed, (1.5, 4.0), clock, tally))
-            ends.append(
-                faults.OperatorEnds(side, load, left, self._later, seed, (1.5, 4.0), clock, tally)
-            )
+            plan = left, self._later, seed, (1.5, 4.0)
+            ends.append(faults.OperatorEnds(side, load, self._deeds, *plan, clock, tally))
         async with asyncio.TaskGroup() as group:
             for load in loads.values():
                 group.create_task(load.run())
@@ -151,7 +168,7 @@ class Play:
         for load in loads.values():
             await load.bring_what_is_due()
             self.outcome.did += load.done
-        if self.outcome.seconds >= FULL_SECONDS and not self.outcome.findings:
+        if self._full and not self.outcome.findings:
             for point in failing_operator.POINTS:
                 if not tally.points[point]:
                     self._find(f"no operator passed the point: {point}", None)
@@ -168,9 +185,8 @@ class Play:
             passed = time.monotonic() - began
             if passed >= self.outcome.seconds:
                 self._clock.over.set()
-                full = self.outcome.seconds >= FULL_SECONDS
                 none_left = all(self.outcome.tally.points[p] for p in failing_operator.POINTS)
-                if not full or none_left or passed >= self.outcome.seconds + _POINTS_SECONDS:
+                if not self._full or none_left or passed >= self.outcome.seconds + _POINTS_SECONDS:
                     break
             living = sum(len(side.yard.living()) for side in self._sides)
             ending = sum(len(side.yard.ending()) for side in self._sides)
@@ -179,12 +195,18 @@ class Play:
             for lane in ends:
                 if not lane.busy:
                     lane.check()
-            for side in self._sides:
-                if not side.yard.watching:
-                    self._find(f"the watch of side {side.name} has ended", None)
+            self._see_whether_all_is_watched()
             await asyncio.sleep(_WATCH_SECONDS)
         self._clock.over.set()
         self._later.over.set()
+
+    def _see_whether_all_is_watched(self) -> None:
+        for side in self._sides:
+            if not side.yard.watching:
+                self._find(f"the watch of side {side.name} has ended", None)
+        following = self._following
+        if following is not None and following.done():
+            self._find(f"the ledger has ended: {following.exception()!r}", None)
 
     # Findings
 
@@ -217,8 +239,7 @@ class Play:
         lines.append(f"spec: {box.latest['spec']}")
         lines.append(f"status: {box.latest.get('status')}")
         lines.append("what Docker told:")
-        told = self._ledger.told.get(box.uid, []) if self._ledger else []
-        for event in told[-_LINES:]:
+        for event in self._deeds.told.get(box.uid, [])[-_LINES:]:
             at = time.strftime("%H:%M:%S", time.gmtime(event.at)) + f"{event.at % 1:.3f}"[1:]
             lines.append(f"  {at} {event.action} {event.container[:12]} {event.exit_code}")
         for side in self._sides:
@@ -243,8 +264,6 @@ class Play:
 
     async def _clear(self, own: Docker) -> None:
         """Networks are bridges of the host, which would outlive the engine."""
-        for side in self._sides:
-            await side.operator.stop()
 
         def remove(client: docker.APIClient) -> None:
             for row in client.containers(all=True):
@@ -253,4 +272,5 @@ class Play:
                 with contextlib.suppress(APIError):
                     client.remove_network(network["Id"])
 
-        await own(remove)
+        with contextlib.suppress(DockerException, OSError):  # what is left goes with the engine
+            await own(remove)

@@ -13,6 +13,7 @@ import base64
 import json
 import random
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dev.cluster import CHECKOUT
 from dev.engine import OwnEngine
 from dev.images import BUSYBOX
 from tests.chaos import failing_operator
+from tests.chaos.deeds import Deeds, seconds
 from tests.chaos.links import Link, Stream
 from tests.integration import operator as plain
 from tests.integration.boxes import Box, World, condition
@@ -43,8 +45,11 @@ def account(side: str) -> str:
 class Yard(World):
     """Sandboxes as the watch tells of them: whoever made them, whatever became of the answer."""
 
-    def __init__(self, plane: Plane, namespace: str, violated: Callable[[str, Box], None]) -> None:
+    def __init__(
+        self, plane: Plane, namespace: str, deeds: Deeds, violated: Callable[[str, Box], None]
+    ) -> None:
         super().__init__(plane, namespace)
+        self._deeds = deeds
         self._violated = violated
         self._known: dict[str, Box] = {}
         self.asked: set[str] = set()
@@ -52,7 +57,9 @@ class Yard(World):
         self.ran: set[str] = set()
         """UIDs that have been RUNNING."""
         self.dropped: set[str] = set()
-        """UIDs that the API server dropped in spite of our finalizer: it had read them before."""
+        """UIDs that the API server dropped in spite of our finalizer: it had read them before, and
+        so it never set their deletionTimestamp. That of one that is released is set: its last
+        version but for the finalizer's removal is what DELETED tells."""
 
     def of(self, uid: str) -> Box | None:
         return self._known.get(uid)
@@ -78,10 +85,13 @@ class Yard(World):
         }
         await self.plane.call("POST", self.path(), body)
 
-    async def change(self, box: Box, **spec: Any) -> None:
-        """Patch the spec of this very object. Raises Refused."""
+    async def change(self, box: Box, **spec: Any) -> int:
+        """Patch the spec of this very object; returns its new generation. Raises Refused."""
+        if spec.get("operatingMode") == "Paused":
+            self._deeds.paused[box.uid].append(time.time())
         body = {"metadata": {"uid": box.uid}, "spec": spec}
-        await self.plane.call("PATCH", self.path(box.name), body)
+        changed = await self.plane.call("PATCH", self.path(box.name), body)
+        return int(changed["metadata"]["generation"])
 
     async def _tell(self, kind: str, obj: Json) -> None:
         meta = obj["metadata"]
@@ -91,12 +101,16 @@ class Yard(World):
         if box is None:
             box = self._known[uid] = Box(self, meta["name"], uid)
             self.boxes.append(box)
+            if obj["spec"]["operatingMode"] == "Paused" or meta["generation"] > 1:
+                # Declared so; or perhaps, where the first version came while the watch was away.
+                self._deeds.paused[uid].append(seconds(meta["creationTimestamp"]))
         before = (box.latest.get("status") or {}).get("phase") if box.versions else None
         if phase == "RUNNING":
             self.ran.add(uid)
         if "deletionTimestamp" in meta or kind == "DELETED":
             self.asked.add(uid)
-        if kind == "DELETED" and names.FINALIZER in meta.get("finalizers", []):
+        held = names.FINALIZER in meta.get("finalizers", [])
+        if kind == "DELETED" and held and "deletionTimestamp" not in meta:
             self.dropped.add(uid)
         await super()._tell(kind, obj)
         if before == "DELETING" and phase != "DELETING":
@@ -106,6 +120,10 @@ class Yard(World):
         reason = condition(obj, "Ready").get("reason")
         if phase in ("ERROR", "MISSING") and not reason:
             self._violated(f"is {phase} without a reason", box)
+        if phase == "PAUSED" and reason == "Frozen":
+            self._deeds.hear_frozen(obj["status"].get("container") or {}, time.time())
+        if phase == "MISSING" and not self._deeds.removed_it(obj):
+            self._violated("is MISSING, and nobody removed its container", box)
 
 
 class Token:
@@ -116,6 +134,8 @@ class Token:
         self._account = f"operator-{side}"
         self._path = f"/api/v1/namespaces/{ACCOUNTS}"
         self._number = 0
+        self._issued: list[str] = []
+        """Secrets that living tokens are bound to, the newest last."""
         self.file = file
         self.all: list[str] = []
 
@@ -144,6 +164,7 @@ class Token:
             f"{self._path}/serviceaccounts/{self._account}/token",
             {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec},
         )
+        self._issued.append(bound["name"])
         self.all.append(answer["status"]["token"])
         return self.all[-1]
 
@@ -152,10 +173,16 @@ class Token:
         new.write_text(token)
         new.rename(self.file)
 
-    async def revoke(self) -> None:
-        """End the last but one. The API server believes it for up to 10 s more."""
-        path = f"{self._path}/secrets/{self._bound(self._number - 1)}"
-        await self._plane.call("DELETE", path, ok=(404,))
+    async def revoke(self) -> bool:
+        """End all but the newest. The API server believes them for up to 10 s more. Returns whether
+        there was one to end."""
+        ended = False
+        while len(self._issued) > 1:
+            path = f"{self._path}/secrets/{self._issued[0]}"
+            answer = await self._plane.call("DELETE", path, ok=(404,))
+            ended |= answer.get("code") != 404
+            self._issued.pop(0)
+        return ended
 
     def _bound(self, number: int) -> str:
         return f"{self._account}-{number}"
@@ -192,12 +219,13 @@ class Side:
         engine: OwnEngine,
         directory: Path,
         rng: random.Random,
+        deeds: Deeds,
         violated: Callable[[str, Box], None],
     ) -> None:
         self.name = name
         self.user = account(name)
         self.plane = plane
-        self.yard = Yard(plane, f"chaos-{name}", violated)
+        self.yard = Yard(plane, f"chaos-{name}", deeds, violated)
         self.docker_link = Link(_unix(Path(engine.host.removeprefix("unix://"))), rng)
         self.api_link = Link(_tcp(plane.control_plane), rng)
         self._socket = engine.directory / f"link-{name}.sock"

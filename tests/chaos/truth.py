@@ -4,50 +4,13 @@ operator's code."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
-from datetime import datetime
-
 from tests.chaos.bystanders import TAKEN
+from tests.chaos.deeds import Deeds
 from tests.integration.boxes import condition
 from tests.integration.operator import Json
 
-EXITS = frozenset({"Exited", "Completed", "OOMKilled"})
-
-
-@dataclass
-class Deeds:
-    """What was done to containers behind the operators' backs."""
-
-    removed: set[str] = field(default_factory=set)
-    """IDs of containers that were removed."""
-    ended: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-    """By UID, when its container was being killed, stopped or removed."""
-    outages: list[tuple[float, float]] = field(default_factory=list)
-    """When dockerd was going down, away or coming back: it ends every container then."""
-
-    kills: list[float] = field(default_factory=list)
-    """When dockerd was back after it had been killed."""
-
-    def killed_since(self, stamp: str) -> bool:
-        """Whether dockerd was killed after this moment, in Docker's words."""
-        return any(_seconds(stamp) <= back for back in self.kills)
-
-    def ended_it(self, uid: str, container: Json) -> bool:
-        """Whether anyone but its operator can have ended this container's last run."""
-        finished = _seconds(container["State"]["FinishedAt"])
-        causes = [*self.outages, *self.ended.get(uid, ())]
-        return any(began - 1 <= finished <= over + 1 for began, over in causes)
-
-    def removed_it(self, obj: Json) -> bool:
-        """Whether the container that the status names is one of those that were removed."""
-        return ((obj.get("status") or {}).get("container") or {}).get("id") in self.removed
-
-
-def _seconds(stamp: str) -> float:
-    """Docker's moment as seconds of the epoch; of its nine digits datetime takes six."""
-    whole, _, rest = stamp.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{(rest or '0')[:6]:0<6}+00:00").timestamp()
+_START_FAILED = 128
+"""The exit code that Docker sets where a start failed, over that of the run before."""
 
 
 def wrong(obj: Json, container: Json | None, deeds: Deeds) -> str | None:
@@ -83,28 +46,45 @@ def _running(obj: Json, uid: str, run: str, container: Json | None, deeds: Deeds
     if run == "exited" and container is not None and deeds.ended_it(uid, container):
         code = int(container["State"]["ExitCode"])
         if spec["restartPolicy"] == "Never":
-            return {("ERROR", reason) for reason in EXITS}
+            return _exit(container)
         if spec["restartPolicy"] == "OnFailure" and code == 0:
-            return {("ERROR", "Completed")}
+            return _exit(container)
     return set()
 
 
 def _paused(obj: Json, uid: str, run: str, container: Json | None, deeds: Deeds) -> Due:
     existed = "container" in (obj.get("status") or {})
     if run == "absent" and existed:
-        if obj["spec"]["onMissing"] == "Recreate":
-            return {("PAUSED", "NotStarted")}
-        return {("MISSING", "ContainerMissing")} if deeds.removed_it(obj) else set()
+        # A container that the status names was seen in a list of Docker's, and a creation that
+        # fails is in none; one whose start fails stays. So somebody removed it.
+        if not deeds.removed_it(obj):
+            return set()
+        recreate = obj["spec"]["onMissing"] == "Recreate"
+        return {("PAUSED", "NotStarted") if recreate else ("MISSING", "ContainerMissing")}
     if run in ("absent", "created"):
         return {("PAUSED", "NotStarted")}
     if run == "paused":
         return {("PAUSED", "Frozen")}
     if run == "exited" and container is not None:
-        due = {("PAUSED", "Stopped")} if obj["spec"]["pauseMethod"] == "Stop" else set()
+        if deeds.stopped_for_pause(obj, container):
+            return {("PAUSED", "Stopped")}
         if deeds.ended_it(uid, container):
-            due |= {("ERROR", reason) for reason in EXITS} | {("PAUSED", "MemoryLost")}
-        return due
+            due = _exit(container)
+            if deeds.frozen_when_ended(obj, container):
+                # Docker thaws what it kills: its operator may have seen it run once more.
+                due |= {("PAUSED", "MemoryLost")}
+            return due
     return set()
+
+
+def _exit(container: Json) -> Due:
+    """What is said of a run that nobody meant to end."""
+    state = container["State"]
+    if state["OOMKilled"]:
+        return {("ERROR", "OOMKilled")}
+    if state["ExitCode"] == _START_FAILED:
+        return {("ERROR", "Completed"), ("ERROR", "Exited")}
+    return {("ERROR", "Completed" if state["ExitCode"] == 0 else "Exited")}
 
 
 def _conditions(obj: Json, told: str) -> str | None:
