@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import bursts, compare, creations, deletions, overhead, reactions, resting, scaling
 from bench.figures import Row
-from bench.lab import Lab, Sizes, end_on_signals, lab
+from bench.lab import DURABLE, Lab, Sizes, end_on_signals, lab
 from bench.published import publish
 from bench.report import show
 from bench.results import Load, Result, Run, machine
 from controller.settings import ENV_PREFIX
+from dev.binaries import ensure_binaries
 from dev.cluster import CHECKOUT
 from dev.engine import ensure_engine
 from dev.progress import DevError, console
@@ -42,11 +43,11 @@ def _among(scenario: Scenario) -> Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     # Nothing else runs yet.
-    "processor": overhead.processor,
     "instant": overhead.latency_and_throughput,
     "many": overhead.many,
     # The population grows; all that follow have it in the background.
     "scale": scaling.grow,
+    "processor": _among(overhead.processor),
     "create": _among(creations.one_at_a_time),
     "delete-mark": _among(deletions.one_at_a_time),
     "burst": _among(bursts.at_once),
@@ -116,7 +117,7 @@ def main(
 
 
 def _begin(sizes: Sizes) -> Run:
-    about = machine(ensure_engine())
+    about = machine(ensure_engine(), ensure_binaries(), etcd_syncs=DURABLE)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Run(now, json.loads(json.dumps(asdict(sizes))), about)
 

@@ -23,6 +23,7 @@ from docker.errors import APIError
 from controller.core import names
 from controller.core.names import Owner
 from controller.core.subject import Subject
+from controller.engines.base import ContainerSpec
 from controller.engines.dockerwords import container_body
 from controller.entries import Entry
 from controller.kube.environment import Environment
@@ -133,6 +134,10 @@ class Baseline:
 
     def body(self, spec: dict[str, Any], uid: str = "") -> dict[str, Any]:
         """The body of the container's creation, as the operator makes it."""
+        return container_body(self._owner, self.wanted(spec, uid))
+
+    def wanted(self, spec: dict[str, Any], uid: str) -> ContainerSpec:
+        """What the operator asks an engine to create for a Sandbox of this spec."""
         metadata = {
             "name": f"baseline-{next(self._numbers)}",
             "namespace": "default",
@@ -147,10 +152,9 @@ class Baseline:
         key = secrets.token_urlsafe(32)
         variables = dict.fromkeys(subject.spec.session_key.env_names, key)
         environment = Environment(variables, key, frozenset({key}))
-        wanted = container_spec(
+        return container_spec(
             Entry(uid, subject), subject.spec, environment, self._rules, Settings().publish_address
         )
-        return container_body(self._owner, wanted)
 
 
 class Gate:

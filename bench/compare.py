@@ -2,8 +2,8 @@
 
 The rule. Rows are matched by scenario and text; of each the median is compared, and the p99 where
 both runs have a hundred samples. A row's cost is the statistic of its samples, divided by the
-median of the same run's baseline where that runs none of the operator's code (docker-py, the
-floor): what makes both slower, such as a busy disk, cancels out. The change is the later cost over
+median of the same run's baseline where that is a yardstick (`Row.relative`): what makes both
+slower, such as a busy disk, cancels out. The change is the later cost over
 the earlier one (of rates the inverse), with an interval: 99 % by the bootstrap, every list of
 samples drawn anew a thousand times; where a list has fewer than five samples, from the most to the
 least favourable of them. A row got slower if the whole interval lies above its margin, faster if
@@ -20,12 +20,12 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import DOCKER_PY, Figures, Row
+from bench.figures import DOCKER_PY, FEW, Figures, Row
 from bench.report import WIDTH
 from bench.results import Run
 from dev.progress import DevError
@@ -33,8 +33,6 @@ from dev.progress import DevError
 MARGIN = 1.10
 MARGIN_ALONE = 1.25
 MARGIN_P99 = 1.50
-FEW = 5
-"""Fewer samples than that are not drawn from."""
 ENOUGH_FOR_P99 = 100
 DRAWS = 1000
 TAIL_PERCENT = 0.5
@@ -90,7 +88,7 @@ def machine_drift(earlier: Run, later: Run) -> float:
     changes = [
         new.baseline.median / old.baseline.median
         for old, new in _pairs(earlier, later)
-        if old.baseline and new.baseline and new.beside == DOCKER_PY
+        if old.baseline and new.baseline and new.beside == DOCKER_PY and new.yardstick
         if not new.baseline.higher_is_better and old.baseline.median > 0
     ]
     return statistics.median(changes) if changes else 1.0
@@ -121,11 +119,27 @@ def show(verdicts: list[Verdict], earlier: Run, later: Run) -> None:
         console.print(table)
     console.print(f"{len(verdicts) - len(changed)} figures are the same, as far as noise lets tell")
     console.print(f"docker-py took {machine_drift(earlier, later):.2f} x as long as then")
-    for name in sorted(earlier.machine.keys() - {"packages"}):
-        if earlier.machine[name] != later.machine.get(name):
-            console.print(f"another machine: {name} {later.machine.get(name)}; only ratios count")
+    for warning in differences(earlier, later):
+        console.print(warning, style="yellow", markup=False)
     if missing := {_key(row) for row in earlier.rows} - {_key(row) for row in later.rows}:
         console.print(f"{len(missing)} rows of the earlier run were not measured now")
+
+
+def differences(earlier: Run, later: Run) -> list[str]:
+    """A sentence for all but the packages that the machine's two descriptions differ in; what
+    only one tells differs too."""
+    known = sorted((earlier.machine.keys() | later.machine.keys()) - {"packages"})
+    before_and_now = [(name, earlier.machine.get(name), later.machine.get(name)) for name in known]
+    return [
+        f"{name} was {_or_unknown(before)} and is {_or_unknown(now)}"
+        + ("" if name == "commit" else "; only ratios count")
+        for name, before, now in before_and_now
+        if before != now
+    ]
+
+
+def _or_unknown(value: Any) -> Any:
+    return "unknown" if value in (None, "") else value
 
 
 def _key(row: Row) -> tuple[str, str]:
@@ -147,7 +161,7 @@ def _verdicts(old: Row, new: Row, drift: float) -> Iterator[Verdict]:
 
 
 def _verdict(old: Row, new: Row, name: str, statistic: Statistic, drift: float) -> Verdict:
-    relative = old.independent and new.independent
+    relative = old.relative and new.relative
     lists = [row.operator.samples for row in (old, new)]
     if relative:
         lists += [row.baseline.samples for row in (old, new) if row.baseline]

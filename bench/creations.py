@@ -11,9 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from bench.figures import WARM_UP, Row, compared, milliseconds, seconds
+from bench.figures import FEW, OWN_QUIET, WARM_UP, Row, compared, milliseconds, seconds
 from bench.lab import Lab
-from bench.sandboxes import gone
 from bench.usage import cpu_seconds
 
 GRACE_SECONDS = 10
@@ -23,12 +22,12 @@ DURING_BOUND = 1.5
 
 async def one_at_a_time(lab: Lab) -> list[Row]:
     """Pairs, the order within a pair alternating; each is gone before the next begins."""
-    pairs = await in_pairs(lab, lab.sizes.singles + WARM_UP, "create, one at a time")
+    pairs = await in_pairs(lab, lab.sizes.singles, "create, one at a time")
     row = compared(
         "create",
         "POST to RUNNING, one at a time; docker-py: create + start",
-        milliseconds(pairs.operator[WARM_UP:]),
-        milliseconds(pairs.baseline[WARM_UP:]),
+        milliseconds(pairs.operator),
+        milliseconds(pairs.baseline),
         SINGLE_BOUND,
     )
     return [replace(row, curve="create")]
@@ -45,9 +44,18 @@ class Pairs:
     deleted: list[str] = field(default_factory=list)
     """Names of the operator's; the watch has their histories."""
 
+    def without_warm_up(self) -> Pairs:
+        return Pairs(
+            self.operator[WARM_UP:],
+            self.baseline[WARM_UP:],
+            self.processor[WARM_UP:],
+            self.deleted[WARM_UP:],
+        )
+
 
 async def in_pairs(lab: Lab, count: int, what: str) -> Pairs:
-    """One container each by the operator and by docker-py, in alternating order, one at a time."""
+    """One container each by the operator and by docker-py, in alternating order, one at a time.
+    The warm-up is left out."""
     spec, pairs = lab.spec(), Pairs()
 
     async def by_operator() -> None:
@@ -61,13 +69,13 @@ async def in_pairs(lab: Lab, count: int, what: str) -> Pairs:
         pairs.baseline.append(took)
         await asyncio.to_thread(lab.baseline.stop_and_remove, made, GRACE_SECONDS)
 
-    for i in lab.track(range(count), what):
+    for i in lab.track(range(count + WARM_UP), what):
         before = cpu_seconds(lab.operator.process)
         pair = (by_operator, by_baseline)
         for run in pair if i % 2 else reversed(pair):
             await run()
         pairs.processor.append(cpu_seconds(lab.operator.process) - before)
-    return pairs
+    return pairs.without_warm_up()
 
 
 @dataclass(frozen=True)
@@ -81,28 +89,23 @@ class _Sample:
 async def during_deletions(lab: Lab) -> list[Row]:
     """One creation after the other from the first delete until the last of the hundred is gone.
 
-    Two spans are told apart, because little happens in the first: the signals and the wait for
-    the grace period; and the removals, whose creations the target is held against.
+    Two spans are told apart, because little happens in the first: the marks, the signals and the
+    wait for the grace period; and the removals. The target holds in each, against the operator's
+    own creations without deletions.
     """
     operator = await _operator_during(lab)
     baseline = await _baseline_during(lab)
     rows = []
     for span, what in (("grace", "grace period"), ("removal", "removals")):
-        during, other = operator.spans[span], baseline.spans[span]
-        slower = milliseconds(during).median / milliseconds(operator.quiet).median
-        others = milliseconds(other).median / milliseconds(baseline.quiet).median
-        rows.append(
-            Row(
-                "create-during",
-                f"create in the {what} of {lab.sizes.burst} deletions",
-                milliseconds(during),
-                milliseconds(other),
-                slower,
-                f"median <= {DURING_BOUND:g} x its own without",
-                slower <= DURING_BOUND,
-                f"docker-py against its own: {others:.2f} x",
-            )
+        row = compared(
+            "create-during",
+            f"create in the {what} of {lab.sizes.burst} deletions",
+            milliseconds(operator.spans[span]),
+            milliseconds(operator.quiet),
+            DURING_BOUND,
+            note=_beside(operator.spans[span], baseline.spans[span], baseline.quiet),
         )
+        rows.append(replace(row, beside=OWN_QUIET))
     rows.append(
         Row(
             "create-during",
@@ -115,8 +118,16 @@ async def during_deletions(lab: Lab) -> list[Row]:
     what = f"from the first delete until all {lab.sizes.burst} are gone, creating meanwhile"
     note = "docker-py: a thread for each"
     ends = seconds([operator.all_gone]), seconds([baseline.all_gone])
-    rows.append(Row("create-during", what, *ends, ends[0].median / ends[1].median, note=note))
-    return rows
+    end = compared("create-during", what, *ends, note=note)
+    return [*rows, replace(end, yardstick=False)]  # much of it is the grace period
+
+
+def _beside(ours: list[float], theirs: list[float], quiet: list[float]) -> str:
+    """What a row says of docker-py in the same span, and of its own samples if they are few."""
+    during = milliseconds(theirs)
+    others = during.median / milliseconds(quiet).median
+    told = f"docker-py: {during.text()}, {others:.2f} x its own without"
+    return told if len(ours) >= FEW else f"only {len(ours)} samples; {told}"
 
 
 @dataclass(frozen=True)
@@ -138,11 +149,12 @@ async def _operator_during(lab: Lab) -> _Run:
         return await lab.sandboxes.create_running(name, lab.spec())
 
     quiet = await _quiet(lab, create)
+    await lab.sandboxes.connect()
     began = time.monotonic()
-    await asyncio.gather(*(lab.sandboxes.delete(name) for name in doomed))
-    ending = asyncio.gather(*(lab.sandboxes.until(name, gone) for name in doomed))
+    # Each by itself, so that creations begin while the others are still being marked.
+    ending = asyncio.gather(*(lab.sandboxes.remove(name) for name in doomed))
     samples = await _while(lab, create, ending.done)
-    ends = [told.at for told in await ending]
+    ends = await ending
     await lab.end_all(created)
     return _Run(quiet, _spans(samples, ends), max(ends) - began)
 

@@ -17,9 +17,12 @@ Unit = Literal["ms", "s", "", "%", "MB", "KB", "/s"]
 
 DOCKER_PY = "docker-py"
 FLOOR = "the floor"
+OWN_QUIET = "its own without"
 
 WARM_UP = 3
 """So many first samples are left out: connections, caches and lazy imports are theirs."""
+FEW = 5
+"""Fewer samples than that are told one by one, and prove little."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,8 @@ class Figures:
 
     def text(self) -> str:
         """p50 / p95 / p99; few samples are told one by one."""
-        shown = (
-            [self.percentile(p) for p in (50, 95, 99)] if len(self.samples) > 4 else self.samples
-        )
+        enough = len(self.samples) >= FEW
+        shown = [self.percentile(p) for p in (50, 95, 99)] if enough else self.samples
         return " / ".join(_number(value) for value in shown) + (f" {self.unit}" if shown else "-")
 
 
@@ -101,11 +103,17 @@ class Row:
     point: Point | None = None
     beside: str = DOCKER_PY
     """What the baseline is."""
+    yardstick: bool = True
+    """False: the baseline does not tell how fast the machine was, as one that sleeps most of the
+    time."""
 
     @property
-    def independent(self) -> bool:
-        """The baseline runs none of the operator's code, so it tells how fast the machine was."""
-        return self.baseline is not None and self.beside in (DOCKER_PY, FLOOR)
+    def relative(self) -> bool:
+        """Divided by the baseline when runs are compared: it runs none of the operator's code and
+        tells how fast the machine was. Or it is the operator's own quiet figure, for rows that
+        promise a ratio to it; that figure has a row of its own."""
+        beside = (DOCKER_PY, FLOOR, OWN_QUIET)
+        return self.baseline is not None and self.yardstick and self.beside in beside
 
 
 def at_most(
@@ -118,7 +126,7 @@ def at_most(
     note: str = "",
 ) -> Row:
     """A row whose percentile must not exceed `bound`, in the figures' unit."""
-    name = f"p{percent:g} " if len(operator.samples) > 4 else ""
+    name = f"p{percent:g} " if len(operator.samples) >= FEW else ""
     target = f"{name}<= {_number(bound)} {operator.unit}".strip()
     measured = operator.percentile(percent)
     return Row(scenario, what, operator, target=target, met=measured <= bound, note=note)

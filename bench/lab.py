@@ -44,6 +44,8 @@ ATTEMPTS_TO_REMOVE = 60
 PREPARED_AT_ONCE = 32
 """More only wait, and the last for longer than a client waits."""
 
+DURABLE = True
+"""etcd syncs every write to the disk, as it does in production."""
 LIMITS = {"cpu": "1", "memory": "256Mi", "pids": 64}
 IGNORES_SIGTERM = "trap '' TERM; while true; do sleep 3600; done"
 
@@ -58,7 +60,7 @@ class Sizes:
     """Deletions one at a time."""
     burst: int = 100
     """Created or deleted at once."""
-    rounds: int = 2
+    rounds: int = 3
     """Rounds of bursts, the order of operator and baseline alternating."""
     quiet: int = 12
     """Creations without deletions, to compare with."""
@@ -68,17 +70,24 @@ class Sizes:
     """Sandboxes whose writes are counted."""
     population: int = 500
     """Sandboxes that run in the background. A Docker bridge takes about a thousand."""
-    idle_seconds: float = 300.0
-    """At rest: so that as many resyncs fall in it as there are minutes."""
+    idle_seconds: float = 130.0
+    """At rest: so that two resyncs fall in it."""
     restarts: int = 3
     instant: int = 100
     """Creations one at a time on the instant engine, in each round; three times as many at once."""
-    processor_lives: int = 60
+    processor_lives: int = 20
     """Whole lives whose processor time is told, in each round."""
     many: int = 5000
     """Sandboxes on the instant engine."""
+    many_singles: int = 20
+    """Creations and deletions one at a time at each number of them."""
+    many_idle_seconds: float = 70.0
+    """At rest at each number of them: so that a resync falls in."""
+    life_rounds: int = 2
+    """Rounds of the throughput."""
     lives: int = 60
-    """Sandboxes created and deleted in each round of the throughput."""
+    """Sandboxes created and deleted in each round of the throughput, as many in flight as the
+    operator creates containers at once; twice as many with `burst` in flight."""
     applications: int = 8
     """Deletes of each kind, as applications do them."""
     steps: tuple[int, ...] = (1, 10, 100, 500)
@@ -87,10 +96,12 @@ class Sizes:
     """Pairs of one container each at each step."""
     step_events: int = 200
     """Events at each step whose processor time is measured."""
-    step_idle_seconds: float = 20.0
+    step_idle_seconds: float = 15.0
     """At rest at each step; `idle` has the resyncs."""
-    stopped: int = 1000
+    stopped: int = 500
     """Stopped containers of others on the engine."""
+    stopped_ours: int = 200
+    """Sandboxes that are paused by Stop."""
 
     @classmethod
     def quick(cls) -> Sizes:
@@ -108,6 +119,9 @@ class Sizes:
             instant=20,
             processor_lives=16,
             many=500,
+            many_singles=6,
+            many_idle_seconds=10.0,
+            life_rounds=1,
             lives=30,
             applications=5,
             steps=(1, 10, 50),
@@ -115,6 +129,7 @@ class Sizes:
             step_events=50,
             step_idle_seconds=10.0,
             stopped=50,
+            stopped_ours=10,
         )
 
 
@@ -285,7 +300,8 @@ async def lab(sizes: Sizes, progress: Progress) -> AsyncIterator[Lab]:
         docker_host = engine.ensure_engine()
         image = ensure_busybox(docker_host)
         audit = Audit(work / "audit")
-        plane = ControlPlane(work / "cluster", ensure_binaries(), flags=audit.flags)
+        binaries = ensure_binaries()
+        plane = ControlPlane(work / "cluster", binaries, durable=DURABLE, flags=audit.flags)
         undo.callback(plane.stop)
         with step("starting a cluster for the benchmarks"):
             plane.start()

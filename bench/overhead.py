@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.audit import USER
+from bench.deletions import mark_latency
 from bench.figures import (
     FLOOR,
     WARM_UP,
@@ -32,10 +34,12 @@ from bench.figures import (
     rates,
 )
 from bench.floor import Outcome, Task
-from bench.instant import IMAGE
-from bench.lab import Lab, Operator
+from bench.instant import IMAGE, engine_kilobytes
+from bench.lab import DURABLE, Lab, Operator
+from bench.resting import idle_percent
 from bench.sandboxes import NAMESPACE, Sandboxes
 from bench.usage import cpu_seconds, resident_mb
+from controller.settings import Settings
 from dev import cluster, pki
 from dev.apiserver import ADMIN_GROUP, ControlPlane
 from dev.binaries import ensure_binaries
@@ -48,11 +52,17 @@ MEMORY_BOUND_KB = 20
 FLAT = 1.1
 IN_FLIGHT = 10
 ROUNDS = 3
+PROCESSOR_ROUNDS = 5
 EVENT_ROUNDS = 5
 """Their median leaves out the round in which a resync fell."""
 FEW = 100
 BETWEEN = (1000,)
 SETTLE_SECONDS = 2.0
+START_SECONDS = 10.0
+"""Far longer than the operator takes to start among 500."""
+RESYNC_SECONDS = float(Settings.model_fields["resync_seconds"].default)
+MEASURED = 500
+"""Containers whose memory in the instant engine is told."""
 
 
 class Instant:
@@ -90,7 +100,7 @@ async def instant(lab: Lab) -> AsyncIterator[Instant]:
     async with AsyncExitStack() as undo:
         work = Path(tempfile.mkdtemp(prefix="sandbox-operator-bench-"))
         undo.callback(shutil.rmtree, work, ignore_errors=True)
-        plane = ControlPlane(work / "cluster", ensure_binaries())
+        plane = ControlPlane(work / "cluster", ensure_binaries(), durable=DURABLE)
         undo.callback(plane.stop)
         await asyncio.to_thread(plane.start)
         await asyncio.to_thread(cluster.install_crds, plane.kubeconfig)
@@ -182,26 +192,16 @@ async def latency_and_throughput(lab: Lab) -> list[Row]:
 
 
 async def processor(lab: Lab) -> list[Row]:
-    """Processor time of the operator's process for whole lives on Docker."""
+    """Processor time of the operator's process for whole lives on Docker, among all that run. A
+    round begins soon after a start, so that a resync seldom falls into one, and the median leaves
+    out the few."""
     lives, width = lab.sizes.processor_lives, lab.width
     ours, floors = list[float](), list[float]()
     (first,) = lab.names("sample", 1)
     await lab.sandboxes.create_running(first, lab.spec())
     sample = lab.sandboxes.last(first).obj
-    writes = 0
-    for number in lab.track(range(ROUNDS), "whole lives"):
-        boxes = lab.names("life", lives)
-        before = cpu_seconds(lab.operator.process)
-        waiting = iter(boxes)
-
-        async def take(waiting: Any = waiting) -> None:
-            for box in waiting:
-                await lab.sandboxes.create_running(box, lab.spec())
-
-        await asyncio.gather(*(take() for _ in range(width)))
-        await lab.sandboxes.remove_all(boxes)
-        await lab.rest(SETTLE_SECONDS, "settling")
-        ours.append((cpu_seconds(lab.operator.process) - before) / lives * 1000)
+    writes = resyncs = 0
+    for number in lab.track(range(PROCESSOR_ROUNDS), "whole lives"):
         # The floor's Sandboxes are nobody's: the operator stands still meanwhile.
         lab.operator.stop()
         try:
@@ -217,19 +217,35 @@ async def processor(lab: Lab) -> list[Row]:
             )
         finally:
             lab.operator.start()
+        started = time.monotonic()
         floors.append(outcome.processor / lives * 1000)
         writes = outcome.writes // lives
         (again,) = lab.names("again", 1)
         await lab.sandboxes.create_running(again, lab.spec())
         await lab.sandboxes.remove_all([again])
+        await lab.rest(START_SECONDS, "settling")
+        boxes = lab.names("life", lives)
+        before = cpu_seconds(lab.operator.process)
+        waiting = iter(boxes)
+
+        async def take(waiting: Any = waiting) -> None:
+            for box in waiting:
+                await lab.sandboxes.create_running(box, lab.spec())
+
+        await asyncio.gather(*(take() for _ in range(width)))
+        await lab.sandboxes.remove_all(boxes)
+        await lab.rest(SETTLE_SECONDS, "settling")
+        ours.append((cpu_seconds(lab.operator.process) - before) / lives * 1000)
+        resyncs += time.monotonic() - started > RESYNC_SECONDS
     await lab.sandboxes.remove_all([first])
     row = compared(
         "processor",
-        f"of the operator for a whole life, {lives} lives",
+        f"of the operator for a whole life, {lives} lives, {len(lab.population)} others running",
         Figures.of(ours, "ms"),
         Figures.of(floors, "ms"),
         PROCESSOR_BOUND,
-        note=f"the floor makes {writes} writes a life, Events included",
+        note=f"the floor makes {writes} writes a life, Events included; a resync fell into"
+        f" {resyncs} of {PROCESSOR_ROUNDS} rounds",
     )
     return [replace(row, beside=FLOOR)]
 
@@ -251,13 +267,27 @@ async def many(lab: Lab) -> list[Row]:
             megabytes = resident_mb(running.operator.process)
             events = [await _per_event(running, boxes[:few]) for _ in range(EVENT_ROUNDS)]
             lives = [await _per_life(lab, running) for _ in range(ROUNDS)]
-            costs[size] = _Costs(megabytes, milliseconds(events), milliseconds(lives))
+            created, marked = await _one_at_a_time(lab, running)
+            await lab.rest(SETTLE_SECONDS, "settling")
+            used = await idle_percent(lab, running.operator, lab.sizes.many_idle_seconds)
+            costs[size] = _Costs(
+                megabytes,
+                milliseconds(events),
+                milliseconds(lives),
+                milliseconds(created),
+                milliseconds(marked),
+                used,
+            )
+    own = await engine_kilobytes(
+        lab.baseline.wanted(running.spec(lab), str(uuid.uuid4())) for _ in range(MEASURED)
+    )
     each = (costs[total].megabytes - costs[few].megabytes) * 1000 / (total - few)
     memory = at_most(
         "many",
         f"memory per Sandbox, from {few} to {total}",
         Figures.of([each], "KB"),
         MEMORY_BOUND_KB,
+        note=f"{own:.2f} KB of it are the instant engine's own",
     )
     return [
         memory,
@@ -274,6 +304,9 @@ class _Costs:
     megabytes: float
     event: Figures
     life: Figures
+    create: Figures
+    mark: Figures
+    idle_percent: float
 
     def rows(self, size: int) -> list[Row]:
         return [
@@ -281,6 +314,9 @@ class _Costs:
             for what, figures in (
                 ("processor time of an event", self.event),
                 ("processor time of a life", self.life),
+                ("create to RUNNING", self.create),
+                ("deletionTimestamp to DELETING", self.mark),
+                ("part of a core at rest", Figures.of([self.idle_percent], "%")),
                 ("resident memory", Figures.of([self.megabytes], "MB")),
             )
         ]
@@ -313,3 +349,13 @@ async def _per_life(lab: Lab, running: Instant) -> float:
     await running.sandboxes.remove_all(boxes)
     await asyncio.sleep(SETTLE_SECONDS)
     return (cpu_seconds(running.operator.process) - before) / len(boxes)
+
+
+async def _one_at_a_time(lab: Lab, running: Instant) -> tuple[list[float], list[float]]:
+    """Seconds from POST to RUNNING, and from deletionTimestamp to DELETING."""
+    created, marked = list[float](), list[float]()
+    for box in running.names(lab.sizes.many_singles + WARM_UP):
+        created.append(await running.sandboxes.create_running(box, running.spec(lab)))
+        await running.sandboxes.remove(box)
+        marked.append(mark_latency(running.sandboxes.history(box)))
+    return created[WARM_UP:], marked[WARM_UP:]

@@ -47,8 +47,8 @@ def distributions(rows: Iterable[Row], path: Path) -> None:
 
 
 def costs(rows: Iterable[Row], path: Path) -> None:
-    """A panel for each series: medians against the number of Sandboxes, with a band from p5 to
-    p95."""
+    """A panel for each series: medians against the number of Sandboxes or of stopped containers,
+    with a band from p5 to p95."""
     panels = defaultdict(list)
     for row in rows:
         if row.point:
@@ -63,7 +63,8 @@ def costs(rows: Iterable[Row], path: Path) -> None:
                 _band(ax, others, points[0][1].beside, "0.4")
                 ax.legend(fontsize=7)
             unit = points[0][1].operator.unit
-            ax.set(title=series, xscale="log", xlabel="Sandboxes", ylabel=unit)
+            ax.set(title=series, xlabel="how many", ylabel=unit)
+            _log_scale(ax, [at for at, _ in points])
             ax.set_xticks([at for at, _ in points])
             ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
             _plain_numbers(ax)
@@ -81,6 +82,14 @@ def _band(ax: Any, points: list[tuple[float, Figures]], label: str, color: str) 
     ax.plot(at, [figures.median for _, figures in points], "o-", label=label, color=color)
     low, high = ([figures.percentile(p) for _, figures in points] for p in (5, 95))
     ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def _log_scale(ax: Any, at: list[float]) -> None:
+    """Logarithmic; linear below the least that is not zero, where there is a zero."""
+    if min(at) > 0:
+        ax.set_xscale("log")
+    else:
+        ax.set_xscale("symlog", linthresh=min((x for x in at if x > 0), default=1))
 
 
 def _plain_numbers(ax: Any) -> None:

@@ -42,10 +42,14 @@ def cells(row: Row) -> tuple[str, ...]:
         row.what + (f" ({row.note})" if row.note else ""),
         row.operator.text(),
         beside,
-        f"{row.ratio:.2f} x" if row.ratio is not None else "",
+        _times(row.ratio) if row.ratio is not None else "",
         row.target,
         {None: "", True: "yes", False: "NO"}[row.met],
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} x" if ratio >= 0.1 else f"{ratio:.1g} x"
 
 
 def markdown(run: Run, plots: Iterable[str]) -> str:

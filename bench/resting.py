@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bench.audit import Write
 from bench.figures import Figures, Point, Row, at_most, counts
-from bench.lab import Lab
+from bench.lab import Lab, Operator
 from bench.usage import cpu_seconds, resident_mb
 from controller.core import names
 
@@ -47,17 +47,17 @@ async def idle(lab: Lab) -> list[Row]:
     boxes, wait = await lab.populate(), lab.sizes.idle_seconds
     await lab.rest(SETTLE_SECONDS, "settling")
     mark = lab.audit.mark()
-    used = await idle_percent(lab, wait)
+    used = await idle_percent(lab, lab.operator, wait)
     written = counts([len(lab.audit.since(mark))])
     what = f"{len(boxes)} idle sandboxes: writes in {wait:g} s"
     return [*idle_rows(lab, "idle", len(boxes), used), at_most("idle", what, written, 0)]
 
 
-async def idle_percent(lab: Lab, wait: float) -> float:
-    """What part of a core the operator uses while nothing is asked of it, in so many seconds."""
-    before, began = cpu_seconds(lab.operator.process), time.monotonic()
+async def idle_percent(lab: Lab, operator: Operator, wait: float) -> float:
+    """What part of a core an operator uses while nothing is asked of it, in so many seconds."""
+    before, began = cpu_seconds(operator.process), time.monotonic()
     await lab.rest(wait, "measuring the operator at rest")
-    used, passed = cpu_seconds(lab.operator.process) - before, time.monotonic() - began
+    used, passed = cpu_seconds(operator.process) - before, time.monotonic() - began
     return 100 * used / passed
 
 

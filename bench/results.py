@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import subprocess
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,8 @@ import psutil
 
 from bench.figures import Figures, Point, Row
 from dev import engine
+from dev.binaries import Binaries
+from dev.cluster import CHECKOUT
 from dev.progress import DevError
 
 PACKAGES = ("sandbox-operator", "kopf", "kubernetes", "docker", "aiohttp", "pydantic", "uvloop")
@@ -99,10 +103,12 @@ class Run:
             raise DevError(f"{path} has no results of `make bench`: {error!r}") from error
 
 
-def machine(docker_host: str) -> dict[str, Any]:
+def machine(docker_host: str, binaries: Binaries, *, etcd_syncs: bool) -> dict[str, Any]:
     """What the figures depend on; nothing that names the machine."""
     about = engine.info(docker_host)
     return {
+        "commit": _commit(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": platform.release().partition("-")[0],
@@ -110,8 +116,35 @@ def machine(docker_host: str) -> dict[str, Any]:
         "docker": about.get("ServerVersion"),
         "storage_driver": about.get("Driver"),
         "cgroup_version": about.get("CgroupVersion"),
+        "kube_apiserver": _version(binaries.kube_apiserver),
+        "etcd": _version(binaries.etcd),
+        "etcd_syncs": etcd_syncs,
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def _version(binary: Path) -> str:
+    """What it says itself: it may be another than dev/binaries builds."""
+    return _said([str(binary), "--version"]).partition("\n")[0].rpartition(" ")[2]
+
+
+def _commit() -> str:
+    git = shutil.which("git")
+    return _said([git, "describe", "--always", "--dirty"]) if git else ""
+
+
+def _said(command: list[str]) -> str:
+    """What a command prints; empty if it fails, as git does outside of a checkout."""
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _processor() -> str:
+    """The model's name, where Linux tells it."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def _told(result: Result) -> dict[str, Any]:

@@ -43,10 +43,13 @@ class ControlPlane:
         binaries: Binaries,
         *,
         detached: bool = False,
+        durable: bool = False,
         flags: Sequence[str] = (),
     ) -> None:
-        """`flags` are further ones for kube-apiserver, such as an audit policy's."""
+        """`durable`: etcd syncs every write to the disk, as it does in production. `flags` are
+        further ones for kube-apiserver, such as an audit policy's."""
         self.directory = directory.absolute()
+        self._durable = durable
         self._flags = flags
         self._binaries = binaries
         self._detached = detached
@@ -170,7 +173,8 @@ class ControlPlane:
                 f"--listen-peer-urls={peer}",
                 f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster=default={peer}",
-                "--unsafe-no-fsync",  # nothing here is worth surviving a power cut
+                # Else nothing is worth surviving a power cut.
+                *([] if self._durable else ["--unsafe-no-fsync"]),
                 "--auto-compaction-retention=5m",
                 "--log-level=warn",
             ],

@@ -1,11 +1,12 @@
 """What counts as slower: only what noise does not explain."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from bench.compare import Verdict, compare
-from bench.figures import Figures, Row, compared, counts, milliseconds, rates, seconds
+from bench.compare import Verdict, compare, differences, machine_drift
+from bench.figures import OWN_QUIET, Figures, Row, compared, counts, milliseconds, rates, seconds
 from dev.progress import DevError
 from tests.unit.bench.runs import run_of
 
@@ -65,6 +66,34 @@ def test_a_baseline_of_the_operators_own_is_no_yardstick() -> None:
     new = Row("s", "w", noisy(200), noisy(200), beside="among 100")
     assert verdict(old, new).change == "slower"
     assert not verdict(old, new).relative
+
+
+def test_a_row_that_promises_a_ratio_to_the_operators_own_quiet_is_compared_by_that_ratio() -> None:
+    old = Row("s", "w", noisy(100), noisy(80), beside=OWN_QUIET)
+    both_slower = Row("s", "w", noisy(200), noisy(160), beside=OWN_QUIET)
+    assert verdict(old, both_slower).change == "same"
+    assert verdict(old, replace(both_slower, baseline=noisy(80))).change == "slower"
+
+
+def test_what_sleeps_most_of_the_time_is_no_yardstick() -> None:
+    call, sleep = noisy(5), milliseconds([10_000.0] * 40)
+    old = replace(compared("s", "w", call, sleep), yardstick=False)
+    new = replace(old, baseline=milliseconds([20_000.0] * 40))
+    assert not verdict(old, new).relative
+    assert verdict(old, new).factor == 1
+    assert machine_drift(run_of(old), run_of(new)) == 1
+
+
+def test_every_difference_of_the_machines_is_told_but_the_packages() -> None:
+    earlier, later = run_of(), run_of()
+    earlier.machine |= {"etcd_syncs": False, "commit": "a"}
+    later.machine |= {"etcd_syncs": True, "commit": "b", "processor": "fast", "packages": {}}
+    assert differences(earlier, later) == [
+        "commit was a and is b",
+        "etcd_syncs was False and is True; only ratios count",
+        "processor was unknown and is fast; only ratios count",
+    ]
+    assert differences(later, later) == []
 
 
 def test_few_samples_must_lie_apart() -> None:

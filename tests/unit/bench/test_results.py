@@ -7,7 +7,7 @@ import pytest
 
 from bench.figures import Figures, Point, Row, compared, milliseconds
 from bench.published import publish
-from bench.results import Run
+from bench.results import Run, _version
 from dev.progress import DevError
 from tests.unit.bench.runs import run_of
 
@@ -50,6 +50,24 @@ def test_a_page_with_table_and_pictures_is_published(tmp_path: Path) -> None:
         ElementTree.fromstring(text)  # noqa: S314 - written a moment ago
     assert "one at a time" in pictures["2026-01-02-0304-distributions.svg"]
     assert "at rest" in pictures["2026-01-02-0304-costs.svg"]
+
+
+def test_a_curve_may_begin_at_zero(tmp_path: Path) -> None:
+    rows = [
+        Row("stopped", f"{at} stopped", milliseconds([0.1]), point=Point("listing", at))
+        for at in (0, 200)
+    ]
+    picture = publish(run_of(*rows), tmp_path)[2]
+    assert "listing" in picture.read_text()
+
+
+def test_a_binary_tells_its_version_itself(tmp_path: Path) -> None:
+    binary = tmp_path / "etcd"
+    binary.write_text("#!/bin/sh\necho etcd Version: 3.6.5\necho Git SHA: none\n")
+    binary.chmod(0o755)
+    assert _version(binary) == "3.6.5"
+    binary.write_text("#!/bin/sh\nexit 1\n")
+    assert _version(binary) == ""
 
 
 def test_a_run_without_curves_is_published_too(tmp_path: Path) -> None:
