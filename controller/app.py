@@ -18,7 +18,7 @@ from controller.core.state import EngineView
 from controller.engines.base import Engine
 from controller.engines.docker import DockerEngine
 from controller.enginewatch import EngineWatch
-from controller.entries import Entries
+from controller.entries import Engines, Entries
 from controller.handlers import Watch
 from controller.kube.api import (
     ApiError,
@@ -32,7 +32,7 @@ from controller.kube.credentials import Credentials
 from controller.kube.events import EventPoster
 from controller.operations import Operations
 from controller.prober import Prober
-from controller.reconciler import Engines, Reconciler
+from controller.reconciler import Reconciler
 from controller.settings import Settings
 from controller.workqueue import WorkQueue
 
@@ -154,6 +154,7 @@ async def serve(
         api,
         queue,
         rules,
+        engines,
         publish_address=settings.publish_address,
         at_once=settings.engine_concurrency * 2,
         now=now,
@@ -185,6 +186,7 @@ async def serve(
         entries=entries,
         queue=queue,
         reconciler=reconciler,
+        api=api,
         credentials=credentials,
         namespaces=settings.namespaces,
     )

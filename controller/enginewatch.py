@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,10 +21,10 @@ from typing import Any
 from controller.core.state import EngineView, Holdings, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import Engine, EngineError, EngineEvent, EngineUnreachable
-from controller.entries import Entries
+from controller.entries import Engines, Entries
 from controller.kube.api import ApiError, KubeApi
-from controller.operations import clean
-from controller.reconciler import Engines, Reconciler
+from controller.operations import clean, same
+from controller.reconciler import Reconciler
 from controller.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -79,25 +79,31 @@ class EngineWatch:
     async def _follow_once(self) -> None:
         info = await self._engine.identify()
         self._answered = self._now()
+        both = [
+            asyncio.create_task(self._read(info.id)),
+            asyncio.create_task(self._heartbeat(info.id)),
+        ]
+        try:
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what ended it
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _read(self, id_: str) -> None:
+        """Ends with EngineError when the stream of events does."""
         async with contextlib.aclosing(self._engine.events()) as events:
-            reading = asyncio.create_task(_next(events))
-            beat = asyncio.create_task(self._heartbeat(info.id))
-            try:
-                while beat not in await _first(reading, beat):
-                    event = reading.result()
-                    reading = asyncio.create_task(_next(events))
-                    if event is None:
-                        await self._connected(info.id)
-                    else:
-                        self._notice(event)
-                beat.result()  # raises what ended it
-            finally:
-                reading.cancel()
-                beat.cancel()
-                await asyncio.gather(reading, beat, return_exceptions=True)
+            async for event in events:
+                if event is None:
+                    await self._connected(id_)
+                else:
+                    self._notice(event)
+        raise EngineUnreachable("its events have ended")
 
     async def _heartbeat(self, id_: str) -> None:
-        """Ends with EngineError when the engine stops answering; returns when it is another."""
+        """Ends with EngineError when the engine stops answering, or is another."""
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             try:
@@ -105,13 +111,13 @@ class EngineWatch:
             except TimeoutError:
                 raise EngineUnreachable("it has stopped answering") from None
             self._answered = self._now()
-            if info.id != id_:
-                return
+            same(info, EngineView(id_))
 
     async def _connected(self, id_: str) -> None:
         """From here on no event is missed: list everything, then believe it."""
         began = asyncio.get_running_loop().time()
         listing = await self._engine.list()
+        same(await self._engine.identify(), EngineView(id_))
         view = self._engines.view
         if view.id != id_:
             log.info("the engine %s answers", id_)
@@ -166,6 +172,7 @@ class EngineWatch:
             thorough = self._round % _THOROUGH_ROUNDS == 0
             known = None if thorough else self._entries.known_holdings()
             listing = await self._engine.list(known)
+            same(await self._engine.identify(), self._engines.view)
         asked = asyncio.get_running_loop().time()
         objects = await self._list_objects()
         alive = {obj["metadata"]["uid"] for obj in objects}
@@ -184,7 +191,7 @@ class EngineWatch:
         for i, entry in enumerate(self._entries):
             if i % _THOROUGH_ROUNDS == self._round % _THOROUGH_ROUNDS:
                 entry.doubt_secret()
-            self._queue.add(entry.uid)
+            self._queue.add_idle(entry.uid)
         self._round += 1
         self._entries.prune()
 
@@ -219,12 +226,3 @@ class EngineWatch:
             except EngineError as error:
                 log.warning("%s is left for the next sweep: %s", uid, error)
                 self._suspects.add(uid)
-
-
-async def _first(*tasks: asyncio.Task[Any]) -> set[asyncio.Task[Any]]:
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    return done
-
-
-async def _next(events: AsyncIterator[EngineEvent | None]) -> EngineEvent | None:
-    return await anext(events)

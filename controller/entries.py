@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from controller.core.names import FINALIZER
@@ -31,6 +32,13 @@ log = logging.getLogger(__name__)
 
 TOMBSTONE_SECONDS = 600.0
 """How long echoes of a deleted object are refused; watches are far faster."""
+
+
+@dataclass(slots=True)
+class Engines:
+    """The engine as the watch of it sees it now."""
+
+    view: EngineView
 
 
 @dataclass(slots=True)
@@ -76,10 +84,15 @@ class Entry:
     key: str | None = field(default=None, repr=False)
     """The session key, from when it is made until the container has it."""
     key_hash: str | None = None
-    """Hash of the key that the container was created with, for the label on the object."""
+    """Hash of the key that the container was created with, for the label on the object; empty
+    where it has none."""
     in_flight: InFlight | None = None
     signalled: str | None = None
+    signalled_at: datetime | None = None
     failure: Failure | None = None
+    refusal: Failure | None = None
+    conflicted: bool = False
+    """A write met a conflict that reading the object again did not explain."""
     probe: Probe | None = None
 
     def seen(self, engine: EngineView) -> Seen:
@@ -98,7 +111,9 @@ class Entry:
             busy=self.in_flight.verb if self.in_flight else None,
             pulling=self.in_flight is not None and self.in_flight.pulling,
             signalled=self.signalled,
+            signalled_at=self.signalled_at,
             failure=self.failure,
+            refusal=self.refusal,
             probe=self.probe,
         )
 
@@ -211,18 +226,20 @@ class Entries:
         now = asyncio.get_running_loop().time()
         if entry is None:
             # Before the claim the engine has nothing of it. A claimed one that the listing came
-            # before, as after a restart, may have a container: it is looked for.
+            # before, as after a restart, may have a container: it is looked for. So has one that
+            # had a container once: someone took the finalizer away.
             claimed = FINALIZER in subject.metadata.finalizers
-            known = self.listed and not claimed
+            known = self.listed and not claimed and subject.status.container is None
             entry = Entry(uid, subject, Holdings() if known else None, now)
-            entry.look = self.listed and claimed
+            entry.look = self.listed and not known
             self._entries[uid] = entry
         else:
             if subject.metadata.generation != entry.subject.metadata.generation:
-                entry.failure = None  # a changed spec deserves a prompt attempt
+                entry.failure = entry.refusal = None  # a changed spec deserves a prompt attempt
             entry.subject = subject
         if subject.metadata.deletion_timestamp is not None and entry.deleting_since is None:
             entry.deleting_since = now
+            entry.refusal = None
             if entry.failure is not None and entry.failure.verb is not Verb.CLEAN:
                 entry.failure = None
         return entry

@@ -17,18 +17,19 @@ from controller.core import names
 from controller.core.reasons import Reason
 from controller.core.resources import SandboxSpec
 from controller.core.rules import Rules
-from controller.core.state import Failure, Holdings, Verb
+from controller.core.state import EngineView, Failure, Holdings, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import (
     ContainerSpec,
     Engine,
     EngineError,
+    EngineInfo,
     EngineRefused,
     EngineUnreachable,
     PortSpec,
     VolumeSpec,
 )
-from controller.entries import Entry, InFlight, implied
+from controller.entries import Engines, Entry, InFlight, implied
 from controller.kube.api import ApiError, KubeApi
 from controller.kube.environment import Environment, NotThere, resolve
 from controller.workqueue import WorkQueue
@@ -56,15 +57,18 @@ class Operations:
         api: KubeApi,
         queue: WorkQueue,
         rules: Rules,
+        engines: Engines,
         *,
         publish_address: str,
         at_once: int,
         now: Callable[[], datetime],
     ) -> None:
         self._engine = engine
+        self._identity = _Identity(engine)
         self._api = api
         self._queue = queue
         self._rules = rules
+        self._engines = engines
         self._publish_address = publish_address
         # Three queues: in one for all, a creation would wait behind a hundred removals, and a pause
         # behind removals that hang.
@@ -156,10 +160,10 @@ class Operations:
         if flight.container_id is None and before is not None and before.container is not None:
             flight.container_id = before.container.id
         if flight.container_id is None or entry.deleting_since is not None or spec is None:
-            return await self._engine.find(entry.uid)
+            return await self._find(entry)
         container = await self._engine.inspect(flight.container_id)
         if container is None:
-            return await self._engine.find(entry.uid)
+            return await self._find(entry)
         if before is not None and before.container is not None:
             return replace(before, container=container)
         volumes = {names.volume_name(entry.uid, v.name): v.retained for v in spec.volumes}
@@ -171,9 +175,18 @@ class Operations:
             name=entry.subject.metadata.name,
         )
 
+    async def _find(self, entry: Entry) -> Holdings:
+        """A fresh listing. That it lacks what was there is believed of no other engine."""
+        found = await self._engine.find(entry.uid)
+        before, told = entry.holdings, entry.subject.status.container
+        existed = told is not None or (before is not None and before.container is not None)
+        if found.container is None and (existed or entry.deleting_since is not None):
+            same(await self._identity.ask(), self._engines.view)
+        return found
+
     def _succeeded(self, entry: Entry, verb: Verb) -> None:
         failure = entry.failure
-        if failure is None or failure.verb is None:
+        if failure is None:
             return
         if verb is not Verb.OBSERVE or failure.verb is Verb.OBSERVE:
             entry.failure = None
@@ -204,15 +217,17 @@ class Operations:
             case Verb.RUN:
                 await self._create_and_start(entry, flight)
             case Verb.START:
+                _check(entry, flight)
                 await engine.start(id_)
             case Verb.SIGNAL_STOP:
                 await engine.signal_stop(id_)
-                entry.signalled = operation.run
+                entry.signalled, entry.signalled_at = operation.run, self._now()
             case Verb.KILL:
                 await engine.kill(id_)
             case Verb.FREEZE:
                 await engine.freeze(id_)
             case Verb.THAW:
+                _check(entry, flight)
                 await engine.thaw(id_)
             case Verb.UPDATE_LIMITS if operation.limits is not None:
                 await engine.update_limits(id_, operation.limits)
@@ -222,8 +237,12 @@ class Operations:
                 spec = entry.subject.spec
                 if spec is not None:
                     variables = await engine.environment(id_)
-                    entry.key = variables.get(spec.session_key.env_names[0])
-                    if entry.key is None:
+                    key = variables.get(spec.session_key.env_names[0])
+                    if spec.session_key.mode == "SecretRef":
+                        entry.key_hash = "" if key is None else names.key_hash(key)
+                        return
+                    entry.key = key
+                    if key is None:
                         raise EngineRefused(
                             Reason.SECRET_NOT_FOUND,
                             "the container has no session key in its environment",
@@ -248,25 +267,25 @@ class Operations:
         entry.key = None
         if environment.key is not None:
             entry.key_hash = names.key_hash(environment.key)
-        _check(flight)
+        _check(entry, flight)
         flight.verb = Verb.START  # a failure from here on is one to start, and so is its retry
         await self._engine.start(container_id)
 
     async def _create(
         self, entry: Entry, flight: InFlight, spec: SandboxSpec, wanted: ContainerSpec
     ) -> str:
-        _check(flight)
+        _check(entry, flight)
         try:
             return await self._engine.create(wanted)
         except EngineRefused as refused:
             if refused.reason is not Reason.IMAGE_NOT_FOUND or spec.image_pull_policy == "Never":
                 raise
         await self._pull(entry, flight, wanted.image)
-        _check(flight)
+        _check(entry, flight)
         return await self._engine.create(wanted)
 
     async def _pull(self, entry: Entry, flight: InFlight, image: str) -> None:
-        _check(flight)
+        _check(entry, flight)
         flight.pulling = True
         self._queue.add(entry.uid)
         # A pull takes minutes and the engine limits them itself: it holds no slot.
@@ -297,8 +316,40 @@ async def clean(engine: Engine, operation: Operation) -> None:
         await engine.remove_volume(volume)
 
 
-def _check(flight: InFlight) -> None:
-    if flight.cancelled:
+class _Identity:
+    """Who the engine is. One question at a time, and who comes meanwhile shares the next answer: in
+    a burst of deletions the heartbeat would wait behind a question each."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Task[EngineInfo] | None = None
+
+    async def ask(self) -> EngineInfo:
+        """What the engine answers to a question that is put after this call. Raises EngineError."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._next)
+
+    async def _ask(self) -> EngineInfo:
+        async with self._one_at_a_time:
+            self._next = None
+            return await self._engine.identify()
+
+
+def same(info: EngineInfo, view: EngineView) -> None:
+    """Make sure that the engine that answers is the one that is known (invariant 4).
+
+    The watch notices another within seconds; what lets something go cannot wait for that. Raises
+    EngineUnreachable.
+    """
+    if view.id is not None and info.id != view.id:
+        raise EngineUnreachable(f"another engine answers by now, {info.id}")
+
+
+def _check(entry: Entry, flight: InFlight) -> None:
+    """Raises where processes must not run any more: this has waited for its turn meanwhile."""
+    if flight.cancelled or entry.deleting_since is not None:
         raise _Cancelled
 
 

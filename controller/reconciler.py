@@ -7,9 +7,9 @@ look again. It talks to the API server alone and never waits for the engine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,9 +18,9 @@ from controller.core.decide import ApiStep, Decision, decide
 from controller.core.reasons import ConditionType, Reason
 from controller.core.resources import SandboxStatus
 from controller.core.rules import Rules
-from controller.core.state import EngineView, Failure, SecretState, Verb
+from controller.core.state import Failure, SecretState, Verb
 from controller.core.verdict import Operation
-from controller.entries import Entries, Entry
+from controller.entries import Engines, Entries, Entry
 from controller.kube import session_keys
 from controller.kube.api import (
     ApiError,
@@ -45,13 +45,6 @@ _SECRET_RETRY = timedelta(seconds=2)
 _BEREAVED_RETRY_SECONDS = 1.0
 _OUTAGE_WRITES_PER_SECOND = 50.0
 """Pace of statuses that only tell of an outage (invariant 4)."""
-
-
-@dataclass(slots=True)
-class Engines:
-    """The engine as the watch of it sees it now."""
-
-    view: EngineView
 
 
 class Reconciler:
@@ -112,13 +105,15 @@ class Reconciler:
             seen = entry.seen(self._engine.view)
             now = self._now()
             decision = decide(entry.subject, seen, self._rules, now)
-            deleting = entry.deleting_since
+            deleting, wishes = entry.deleting_since, _wishes(entry)
             if decision.cancel and entry.in_flight is not None:
                 entry.in_flight.cancel()
             if decision.status != entry.subject.status and not await self._tell(entry, decision):
                 return
             if self._entries.get(uid) is not entry or entry.deleting_since != deleting:
                 continue  # it went, or its deletion came, while the status was written
+            if _wishes(entry) != wishes:
+                continue  # another wish came so, too: its own event will pass for an echo
             if entry.deleting_since is not None:
                 self._queue.marked(uid)
                 if self._queue.pressed:
@@ -129,9 +124,7 @@ class Reconciler:
                 self._queue.add_after(uid, (decision.look_again - now).total_seconds())
             if decision.step is None:
                 self._begin(entry, decision.operation)
-                # A user's key that was waited for is labelled once it is known.
-                if entry.key_hash is not None and entry.deleting_since is None:
-                    await self._label(entry, entry.key_hash)
+                await self._label_users_key(entry)
                 return
             if not await self._take(entry, decision.step):
                 return
@@ -160,18 +153,18 @@ class Reconciler:
         except NotFound:
             self.gone(entry.uid)
             return False
-        except Conflict:
+        except Conflict as conflict:
             # The name is another object's now, or the API server gave up against other writers.
-            await self.refresh(entry)
+            await self._refresh(entry, conflict)
             return False
-        except Invalid as error:
+        except (Invalid, Forbidden) as error:
             # Stored under a looser CRD, say: the present one refuses every write, the status's
             # too. What the engine holds is removed all the same; the finalizer's removal waits.
             if entry.deleting_since is None:
                 raise
             log.warning("DELETING cannot be told of %s: %s", entry.uid, error)
             return True
-        self._entries.update(written)
+        self._written(entry, written)
         self._announce(entry, before, decision.status)
         return True
 
@@ -210,17 +203,22 @@ class Reconciler:
         meta, spec = entry.subject.metadata, entry.subject.spec
         labels = {names.NAME_LABEL: meta.name}
         key: str | None = None
-        if spec is not None and spec.session_key.mode == "Generate":
+        generated = spec is not None and spec.session_key.mode == "Generate"
+        if generated and (entry.secret_uid or entry.subject.status.container):
+            entry.doubt_secret()  # someone took the finalizer away: it has its key already
+        elif generated:
             key = session_keys.generate()
         elif spec is not None:
-            key = await session_key_of_user(self._api, meta.namespace, spec)
+            # One that may not be read is told of once it is claimed, by the attempt to create.
+            with contextlib.suppress(Forbidden, Invalid):
+                key = await session_key_of_user(self._api, meta.namespace, spec)
         if key is not None:
             labels[names.KEY_HASH_LABEL] = names.key_hash(key)
         finalizers = entry.subject.metadata.finalizers  # as new as the version `_patch` sends
         changes = {"finalizers": [*finalizers, names.FINALIZER], "labels": labels}
         if not await self._patch(entry, changes):
             return False
-        if spec is not None and spec.session_key.mode == "Generate":
+        if generated and key is not None:
             entry.key = key
         return True
 
@@ -246,24 +244,27 @@ class Reconciler:
                     f"{names.SECRET_KEY}; delete it, and it is written anew",
                 )
         except session_keys.KeyRefused as refused:
-            entry.failure = Failure(
-                None, refused.reason, refused.message, self._now() + _SECRET_RETRY
-            )
-            return True
+            return self._refused(entry, refused.reason, refused.message)
         except (Forbidden, Invalid) as error:
             message = f"the API server refuses what the session key needs: {error}"
             log.info("%s: %s", entry.uid, message)
-            entry.failure = Failure(None, Reason.API_REFUSED, message, self._now() + _SECRET_RETRY)
-            return True
+            return self._refused(entry, Reason.API_REFUSED, message)
         if not await self._label(entry, names.key_hash(found.key)):
             return False
         entry.secret, entry.secret_uid = SecretState.PRESENT, found.uid
         holdings = entry.holdings
         has_container = holdings is not None and holdings.container is not None
         entry.key = None if has_container else found.key
-        if entry.failure is not None and entry.failure.verb is None:
-            entry.failure = None
+        entry.refusal = None
         return True
+
+    def _refused(self, entry: Entry, reason: Reason, message: str) -> bool:
+        if entry.deleting_since is None:  # else the key is of no interest any more
+            entry.refusal = self._refusal(reason, message)
+        return True
+
+    def _refusal(self, reason: Reason, message: str) -> Failure:
+        return Failure(None, reason, message, self._now() + _SECRET_RETRY)
 
     def _read_key(self, entry: Entry, container_id: str) -> None:
         failure = entry.failure
@@ -280,11 +281,35 @@ class Reconciler:
             return True
         return await self._patch(entry, {"labels": {names.KEY_HASH_LABEL: hash_}})
 
+    async def _label_users_key(self, entry: Entry) -> None:
+        """A user's key may come later than the claim: it is labelled once a container has it.
+
+        Whether its creation was answered or not, or another life of this process made it: then the
+        container itself tells it.
+        """
+        spec, holdings, failure = entry.subject.spec, entry.holdings, entry.failure
+        if spec is None or spec.session_key.mode != "SecretRef" or entry.deleting_since is not None:
+            return
+        if entry.key_hash is not None:
+            if entry.key_hash:
+                await self._label(entry, entry.key_hash)
+        elif names.KEY_HASH_LABEL in entry.subject.metadata.labels:
+            return
+        elif failure is not None and failure.verb is not Verb.READ_KEY:
+            return  # its backoff is not to be ended
+        elif holdings is not None and holdings.container is not None:
+            self._read_key(entry, holdings.container.id)
+
     async def _delete_secret(self, entry: Entry) -> bool:
         spec = entry.subject.spec
         if spec is None or spec.session_key.mode == "Generate":
-            await session_keys.delete(self._api, entry.subject.metadata, entry.secret_uid)
-        entry.secret, entry.key = SecretState.ABSENT, None
+            try:
+                await session_keys.delete(self._api, entry.subject.metadata, entry.secret_uid)
+            except (Forbidden, Invalid) as error:
+                message = f"the API server refuses to delete the session key's Secret: {error}"
+                entry.refusal = self._refusal(Reason.API_REFUSED, message)
+                return True
+        entry.secret, entry.key, entry.refusal = SecretState.ABSENT, None, None
         return True
 
     async def _release(self, entry: Entry) -> bool:
@@ -304,14 +329,19 @@ class Reconciler:
         except NotFound:
             self.gone(entry.uid)
             return False
-        except Conflict:
-            await self.refresh(entry)
+        except Conflict as conflict:
+            await self._refresh(entry, conflict)
             return False
-        self._entries.update(written)
+        self._written(entry, written)
         return True
 
-    async def refresh(self, entry: Entry) -> None:
-        """Read the object again. Raises ApiError."""
+    def _written(self, entry: Entry, obj: Mapping[str, Any]) -> None:
+        entry.conflicted = False
+        self._entries.update(obj)
+
+    async def _refresh(self, entry: Entry, conflict: Conflict) -> None:
+        """Read the object again and have it decided on. Raises ApiError; the conflict itself where
+        it lasts, and the object that is read does not explain it."""
         meta = entry.subject.metadata
         try:
             obj = await self._api.get_sandbox(meta.namespace, meta.name)
@@ -321,7 +351,10 @@ class Reconciler:
         if obj["metadata"]["uid"] != entry.uid:
             self.gone(entry.uid)
             return
-        self._entries.update(obj)
+        if self._entries.update(obj) is None:
+            if entry.conflicted:
+                raise conflict
+            entry.conflicted = True
         self._queue.add(entry.uid)
 
     def gone(self, uid: str) -> None:
@@ -384,6 +417,11 @@ class Reconciler:
         if spec is not None and container is not None:
             wanted = target(spec, container, self._probe_host)
         self._prober.watch(entry, wanted)
+
+
+def _wishes(entry: Entry) -> tuple[int, Mapping[str, str]]:
+    """All that a user can change of a Sandbox, beside deleting it."""
+    return entry.subject.metadata.generation, entry.subject.metadata.annotations
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

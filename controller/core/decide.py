@@ -26,6 +26,7 @@ from controller.core.state import Container, Run, SecretState, Seen, Verb
 from controller.core.subject import Subject
 from controller.core.verdict import Operation, Verdict, Wish, exit_cause, judge, stored_reason, wish
 
+_STARTS = (Verb.RUN, Verb.START, Verb.THAW)
 ENGINE_OUTAGE_SHOWN_AFTER = timedelta(seconds=10)
 """An outage shorter than this changes no status (invariant 4)."""
 
@@ -71,7 +72,7 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
         return _blind(sandbox, seen, now, changed=changed, away=away)
     verdict = judge(sandbox, seen, rules, now)
     operation = verdict.operation
-    cancel = seen.busy is Verb.RUN and (operation is None or operation.verb is not Verb.RUN)
+    cancel = _unwanted(seen, operation)
     status = _compose(sandbox, verdict, seen, rules, now)
     container = seen.holdings.container
     probe = (
@@ -86,19 +87,19 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
     if seen.busy is not None:
         return Decision(status, None, None, cancel, verdict.look_again, probe)
     if _needs_secret(sandbox, seen):
-        failure = seen.failure
-        if failure is not None and failure.verb is None:
+        refusal = seen.refusal
+        if refusal is not None:
             # An API server that has just started refuses everybody until it has read its roles.
-            waiting = failure.reason is Reason.API_REFUSED
+            waiting = refusal.reason is Reason.API_REFUSED
             phase = verdict.phase if waiting else Phase.ERROR
-            hindered = Verdict(phase, failure.reason, failure.message, pausing=verdict.pausing)
-            due = now >= failure.retry_at
+            hindered = Verdict(phase, refusal.reason, refusal.message, pausing=verdict.pausing)
+            due = now >= refusal.retry_at
             # Of one that has a container the reason says how that was paused: it is not replaced.
             kept = waiting and container is not None
             return Decision(
                 status if kept else _compose(sandbox, hindered, seen, rules, now),
                 step=ApiStep.ENSURE_SECRET if due else None,
-                look_again=failure.retry_at,
+                look_again=refusal.retry_at,
                 probe=probe,
             )
         # A name that was taken is told on until the Secret has been looked for.
@@ -114,6 +115,11 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
             probe=probe,
         )
     return Decision(status, None, operation, False, verdict.look_again, probe)
+
+
+def _unwanted(seen: Seen, operation: Operation | None) -> bool:
+    """What is under way would let processes run, and that is not what is wanted any more."""
+    return seen.busy in _STARTS and (operation is None or operation.verb not in _STARTS)
 
 
 def _needs_secret(sandbox: Subject, seen: Seen) -> bool:
@@ -135,13 +141,18 @@ def _gone(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decision
     if changed or away:  # why deleting takes so long is told like any outage
         told = _blind(replace(sandbox, status=status), seen, now, changed=changed, away=away)
         status, look_again = told.status, told.look_again
+    cancel = _unwanted(seen, None)
     if seen.secret is not SecretState.ABSENT:
         # DELETING first, then the Secret, then the engine; the fast lane waits for none of them.
-        step = ApiStep.DELETE_SECRET
-        return Decision(status, step, cancel=seen.busy is Verb.RUN, look_again=look_again)
+        refusal = seen.refusal
+        if refusal is None or now >= refusal.retry_at:
+            return Decision(status, ApiStep.DELETE_SECRET, cancel=cancel, look_again=look_again)
+        # Nor does the engine wait for a Secret that may not be deleted; the finalizer does.
+        look_again = min(refusal.retry_at, look_again or refusal.retry_at)
     if seen.busy is not None:
-        return Decision(status, cancel=seen.busy is Verb.RUN, look_again=look_again)
-    if seen.holdings is not None and seen.holdings.empty and seen.fresh:
+        return Decision(status, cancel=cancel, look_again=look_again)
+    bare = seen.holdings is not None and seen.holdings.empty and seen.fresh
+    if bare and seen.secret is SecretState.ABSENT:
         return Decision(status, step=ApiStep.RELEASE)
     return Decision(status, None, verdict.operation, False, look_again)
 
@@ -152,7 +163,9 @@ def _without_holdings(seen: Seen) -> Seen:
         secret=seen.secret,
         busy=seen.busy,
         signalled=seen.signalled,
+        signalled_at=seen.signalled_at,
         failure=seen.failure,
+        refusal=seen.refusal,
     )
 
 

@@ -102,7 +102,7 @@ class Failure:
     """How the last attempt at something for a Sandbox failed."""
 
     verb: Verb | None
-    """None: the Secret could not be made."""
+    """None: it was no engine's, but to make or to delete the Secret."""
     reason: Reason
     message: str
     retry_at: datetime
@@ -147,7 +147,11 @@ class Seen:
     """The operation in flight waits for an image."""
     signalled: str | None = None
     """`started_at` identity of the run that was sent its stop signal: `run_id`."""
+    signalled_at: datetime | None = None
     failure: Failure | None = None
+    """Of the last attempt at the engine."""
+    refusal: Failure | None = None
+    """Of the last attempt at the Secret: apart, or each would end the other's backoff."""
     probe: Probe | None = None
 
 

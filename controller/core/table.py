@@ -122,12 +122,12 @@ def _wished_running() -> Iterator[Row]:
     yield row(
         "someone else's Secret has that name",
         new,
-        seen(secret=SecretState.UNKNOWN, failure=failed(None, Reason.SECRET_NAME_TAKEN)),
+        seen(secret=SecretState.UNKNOWN, refusal=failed(None, Reason.SECRET_NAME_TAKEN)),
     )
     yield row(
         "the API server refuses its Secret",
         new,
-        seen(secret=SecretState.UNKNOWN, failure=failed(None, Reason.API_REFUSED)),
+        seen(secret=SecretState.UNKNOWN, refusal=failed(None, Reason.API_REFUSED)),
     )
     yield row("nothing", new, seen())
     yield row("nothing; the image is being pulled", new, seen(busy=Verb.RUN, pulling=True))
@@ -222,8 +222,10 @@ def _wished_paused() -> Iterator[Row]:
     stopping, stopped = _stopped()
     yield row("running, pauseMethod Stop", stop, seen(RUNNING))
     yield row("running, pauseMethod Stop, not looked at just now", stop, seen(RUNNING, fresh=False))
-    yield row("stop signal sent", stopping, seen(RUNNING, signalled=run_id(RUNNING)))
-    yield row("running on after its grace period", stopping, seen(RUNNING), LATER)
+    signalled = seen(RUNNING, signalled=run_id(RUNNING))
+    yield row("stop signal sent", stopping, signalled)
+    yield row("running on after its grace period", stopping, signalled, LATER)
+    yield row("running after its grace period, never signalled", stopping, seen(RUNNING), LATER)
     yield row("stopped by us", stopping, seen(EXITED))
     yield row("stopped, then started by someone else", stopped, seen(AGAIN), LATER)
     yield row("exited by itself", _wish(told(sandbox(), seen(RUNNING)), "Paused"), seen(EXITED))
@@ -240,11 +242,17 @@ def _wished_gone() -> Iterator[Row]:
     bare: dict[str, Any] = {"secret": SecretState.ABSENT}
     yield row("never ours: no finalizer", sandbox(deleting=True, claimed=False), seen())
     yield row("its Secret is there", gone, seen(RUNNING))
+    refused = failed(None, Reason.API_REFUSED)
+    yield row("its Secret may not be deleted", gone, seen(RUNNING, refusal=refused))
+    yield row("its Secret may not be deleted, the rest is gone", gone, seen(refusal=refused))
     yield row("its container is being created", gone, seen(busy=Verb.RUN, pulling=True, **bare))
+    yield row("being started", gone, seen(CONTAINER, busy=Verb.START, **bare))
     yield row("created", gone, seen(CONTAINER, **bare))
     yield row("running", gone, seen(RUNNING, **bare))
     yield row("running, stop signal sent", gone, seen(RUNNING, signalled=run_id(RUNNING), **bare))
-    yield row("running on after its grace period", gone, seen(RUNNING, **bare), LATER)
+    signalled = seen(RUNNING, signalled=run_id(RUNNING), **bare)
+    yield row("running on after its grace period", gone, signalled, LATER)
+    yield row("running after its grace period, no signal sent", gone, seen(RUNNING, **bare), LATER)
     yield row("frozen", gone, seen(FROZEN, **bare))
     yield row("exited", gone, seen(EXITED, **bare))
     yield row(
@@ -321,13 +329,14 @@ def answer(row: Row) -> Answer:
 def _action(decision: Decision, found: Seen) -> str:
     actions = []
     if decision.cancel:
-        actions.append("cancel the creation")
+        actions.append("cancel what is under way")
     if decision.step is not None:
         actions.append(decision.step)
     if decision.operation is not None:
         actions.append(decision.operation.verb)
     if decision.look_again is not None and not actions:
-        actions.append("try again later" if found.failure else "look again in time")
+        failed_before = found.failure or found.refusal
+        actions.append("try again later" if failed_before else "look again in time")
     return ", ".join(actions) or "-"
 
 

@@ -18,7 +18,17 @@ from enum import StrEnum
 from controller.core.reasons import ConditionType, Reason
 from controller.core.resources import MAX_INT32, Pausing, Phase, SandboxSpec, SandboxStatus
 from controller.core.rules import Rules
-from controller.core.state import Container, Failure, Holdings, Limits, Run, Seen, Verb, run_id
+from controller.core.state import (
+    Container,
+    Failure,
+    Holdings,
+    Limits,
+    Run,
+    SecretState,
+    Seen,
+    Verb,
+    run_id,
+)
 from controller.core.subject import Subject
 
 RESTART_BACKOFF_FIRST = timedelta(seconds=1)
@@ -26,6 +36,9 @@ RESTART_BACKOFF_CAP = timedelta(seconds=60)
 """Seconds, not kubelet's five minutes: an agent waits for this container."""
 RESTART_BACKOFF_FORGET = timedelta(minutes=10)
 """A run this long earns the first backoff again; kubelet's figure."""
+
+LATE_GRACE = timedelta(seconds=2)
+"""What is left of a grace period to a run whose stop signal came late, as after an outage."""
 
 UNANSWERED_TOLD_AFTER = 3
 """Attempts without an answer, of an engine that answers otherwise, until the status says so."""
@@ -179,6 +192,12 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
     told = sandbox.status.condition(ConditionType.READY)
     blank = told is None or told.reason != Reason.CLEANUP_FAILED
     holdings = seen.holdings
+    reason, message = (
+        Reason.DELETING,
+        "the container, its volumes and its Secret are being removed",
+    )
+    if seen.refusal is not None:
+        reason, message = Reason.CLEANUP_FAILED, _tried_again(seen.refusal)
 
     def deleting(operation: Operation | None = None, look_again: datetime | None = None) -> Verdict:
         failure = seen.failure
@@ -190,12 +209,12 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
                 return Verdict(
                     Phase.DELETING,
                     Reason.CLEANUP_FAILED,
-                    f"{failure.message}; tried again until it succeeds",
+                    _tried_again(failure),
                     operation=retry,
                     look_again=again,
                 )
             operation, look_again = retry, again
-        elif not blank and (holdings is None or (failure is None and operation is not None)):
+        elif seen.refusal is None and not blank and _to_be_attempted(seen, operation):
             # Told until the next attempt has ended, and while nothing can be attempted.
             return Verdict(
                 Phase.DELETING,
@@ -204,13 +223,7 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
                 operation=operation,
                 look_again=look_again,
             )
-        return Verdict(
-            Phase.DELETING,
-            Reason.DELETING,
-            "the container, its volumes and its Secret are being removed",
-            operation=operation,
-            look_again=look_again,
-        )
+        return Verdict(Phase.DELETING, reason, message, operation=operation, look_again=look_again)
 
     if holdings is None:
         return deleting()
@@ -225,12 +238,46 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
     asked = sandbox.metadata.deletion_timestamp or now
     # deletionTimestamp has whole seconds, cut off: the extra second keeps the promise.
     deadline = asked + timedelta(seconds=container.stop_grace_seconds + 1)
-    if container.stop_grace_seconds == 0 or now >= deadline:
+    ending = _ending(container, seen, deadline, now)
+    if ending is Verb.KILL:
         return deleting(clean)
-    if seen.signalled == run_id(container):
-        return deleting(look_again=deadline)
+    if ending is None:
+        return deleting(look_again=_deadline(container, seen, deadline))
     signal = Operation(Verb.SIGNAL_STOP, container.id, run=run_id(container))
     return deleting(signal, look_again=deadline)
+
+
+def _tried_again(failure: Failure) -> str:
+    return f"{failure.message}; tried again until it succeeds"
+
+
+def _to_be_attempted(seen: Seen, operation: Operation | None) -> bool:
+    """What failed before is attempted next, or cannot be now: until it has ended, it is told on."""
+    if seen.holdings is None or seen.secret is not SecretState.ABSENT:
+        return True
+    return seen.failure is None and operation is not None
+
+
+def _deadline(c: Container, seen: Seen, deadline: datetime) -> datetime:
+    """When a run that was sent its stop signal is killed."""
+    if seen.signalled_at is None:
+        return deadline
+    left = min(timedelta(seconds=c.stop_grace_seconds), LATE_GRACE)
+    return max(deadline, seen.signalled_at + left)
+
+
+def _ending(c: Container, seen: Seen, deadline: datetime, now: datetime) -> Verb | None:
+    """How a run that is to stop is ended next: SIGNAL_STOP, KILL, or None while it is waited for.
+
+    What was never sent its signal, because the operator was away or busy until the deadline, is
+    sent it all the same.
+    """
+    if c.stop_grace_seconds == 0:
+        return Verb.KILL
+    if seen.signalled == run_id(c):
+        return Verb.KILL if now >= _deadline(c, seen, deadline) else None
+    unheard = seen.failure is not None and seen.failure.verb is Verb.SIGNAL_STOP
+    return Verb.KILL if unheard and now >= deadline else Verb.SIGNAL_STOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,12 +528,11 @@ class _Row:
                 return self._is(phase, reason, message, Operation(Verb.OBSERVE))
             pausing = Pausing(container_id=c.id, at=self.now)
         deadline = pausing.at + timedelta(seconds=c.stop_grace_seconds)
-        operation = None
-        if self.now >= deadline:
-            operation = Operation(Verb.KILL, c.id)
-        elif self.seen.signalled != run_id(c):
-            operation = Operation(Verb.SIGNAL_STOP, c.id, run=run_id(c))
-        return self._is(phase, reason, message, operation, look_again=deadline, pausing=pausing)
+        ending = _ending(c, self.seen, deadline, self.now)
+        run = run_id(c) if ending is Verb.SIGNAL_STOP else None
+        operation = Operation(ending, c.id, run=run) if ending is not None else None
+        again = _deadline(c, self.seen, deadline)
+        return self._is(phase, reason, message, operation, look_again=again, pausing=pausing)
 
     def _rests(self, c: Container) -> Verdict:
         cause = exit_cause(self.stored, c)

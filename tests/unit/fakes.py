@@ -19,13 +19,13 @@ from controller.core.rules import Rules
 from controller.core.state import EngineView
 from controller.engines.memory import MemoryEngine, MemoryHost
 from controller.enginewatch import EngineWatch
-from controller.entries import Entries, Entry
+from controller.entries import Engines, Entries, Entry
 from controller.handlers import Watch
 from controller.kube.api import ApiUnreachable, Conflict, Forbidden, KubeApi, NotFound
 from controller.kube.events import EventPoster
 from controller.operations import Operations
 from controller.prober import Prober
-from controller.reconciler import Engines, Reconciler
+from controller.reconciler import Reconciler
 from controller.workqueue import WorkQueue
 
 IMAGE = "box"
@@ -301,6 +301,7 @@ class Operator:
             api,
             self.queue,
             self._rules,
+            self.engines,
             publish_address="127.0.0.1",
             at_once=4,
             now=self.clock,
@@ -332,6 +333,7 @@ class Operator:
             entries=self.entries,
             queue=self.queue,
             reconciler=self.reconciler,
+            api=api,
             credentials=cast(Any, None),
             namespaces=self._namespaces,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -65,7 +67,7 @@ async def test_the_engine_is_listed_before_the_api_is_read(swept: Operator) -> N
     swept.host.calls = Recorder(order, "engine")
     swept.api.reads = Recorder(order, "api")
     await swept.enginewatch.resync_once()
-    assert order[:2] == ["engine list", "api list_sandboxes"]
+    assert order[:3] == ["engine list", "engine identify", "api list_sandboxes"]
 
 
 class Recorder(list[str]):
@@ -308,3 +310,52 @@ async def test_an_engine_that_the_settings_give_up_holds_nothing_back(operator: 
     assert held is not None
     assert held.run is Run.RUNNING
     assert operator.api.get()["status"]["container"]["engineId"] == "memory-2"
+
+
+# Another engine under the same address, before the heartbeat notices
+
+
+def fail_over(operator: Operator) -> None:
+    """The event stream to the former engine hangs."""
+    host = operator.host
+    host.engine_id = "memory-2"
+    host.containers, host.volumes, host._of = {}, {}, defaultdict(list)
+
+
+async def test_what_another_engine_lacks_is_not_deleted(swept: Operator) -> None:
+    swept.api.create("b", pauseMethod="Stop")
+    await swept.settle()
+    swept.api.change("b", operatingMode="Paused")
+    await swept.settle()
+    assert swept.told("b") == ("PAUSED", "Stopped")
+    fail_over(swept)
+    swept.api.delete("b")
+    await swept.settle()
+    assert swept.told("b")[0] == "DELETING"
+
+
+async def test_a_resync_believes_no_other_engine(swept: Operator) -> None:
+    fail_over(swept)
+    with pytest.raises(EngineUnreachable, match="another engine"):
+        await swept.resync()
+    assert swept.told() == ("RUNNING", "Ready")
+
+
+async def test_a_look_believes_no_other_engine(swept: Operator) -> None:
+    fail_over(swept)
+    swept.entry().look = True
+    await swept.advance(1)
+    assert swept.told() == ("RUNNING", "Ready")
+
+
+async def test_an_engine_that_changes_while_it_is_listed_is_not_believed(swept: Operator) -> None:
+    known, listed = swept.engines.view.id, swept.host.gate("list")
+    swept.host.break_streams()
+    await swept.settle()
+    fail_over(swept)
+    swept.host.gates.clear()
+    listed.set()
+    await asyncio.sleep(0)
+    assert known is not None
+    await swept.until(lambda: swept.engines.view.id == "memory-2")
+    assert swept.told() == ("RUNNING", "Ready")

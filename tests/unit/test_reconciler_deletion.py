@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from controller.core import names
 from controller.core.reasons import Reason
-from controller.engines.base import EngineRefused
-from controller.kube.api import Invalid
+from controller.engines.base import EngineRefused, EngineUnreachable
+from controller.kube.api import ApiError, Forbidden, Invalid
 from tests.unit.fakes import NAMESPACE, Operator
 from tests.unit.test_reconciler import PAUSED, up
 
@@ -155,6 +156,7 @@ async def test_the_same_name_again_is_another_sandbox(operator: Operator) -> Non
     await up(operator)
     old, key = operator.uid(), operator.key()
     operator.api.delete()
+    await operator.settle()
     await operator.advance(60)
     operator.api.create()
     await operator.settle()
@@ -193,3 +195,82 @@ async def test_a_status_that_is_refused_holds_no_cleanup(operator: Operator) -> 
     operator.api.delete()
     await operator.settle()
     assert (operator.containers, operator.api.secrets) == (0, {})
+
+
+@pytest.mark.parametrize("error", [Forbidden("secrets are kept", 403), Invalid("no", 422)])
+async def test_a_secret_that_may_not_be_deleted_holds_no_cleanup(
+    operator: Operator, error: ApiError
+) -> None:
+    await up(operator)
+    operator.api._failures["delete_secret"] = [error] * 1000
+    operator.host._failures["remove"] = [EngineRefused(Reason.ENGINE_REFUSED, "busy")] * 3
+    operator.api.delete()
+    await operator.settle()
+    assert operator.containers == 1, "and neither ends the other's backoff"
+    assert operator.host.calls.count("remove") == 1
+    for _ in range(5):
+        await operator.advance(31)
+    assert (operator.containers, operator.told()) == (0, ("DELETING", "CleanupFailed"))
+    assert str(error) in operator.api.get()["status"]["conditions"][0]["message"]
+    operator.api.writes.clear()
+    for _ in range(3):
+        await operator.advance(31)
+        await operator.resync()
+    await operator.restart()
+    assert operator.api.writes == []
+    operator.api._failures.clear()
+    await operator.advance(31)
+    assert not operator.exists()
+    assert operator.api.secrets == {}
+
+
+async def test_a_deletion_asks_once_which_engine_it_is(operator: Operator) -> None:
+    operator.host.calls.clear()
+    await up(operator)
+    assert "identify" not in operator.host.calls
+    operator.api.delete()
+    await operator.settle()
+    assert not operator.exists()
+    assert operator.host.calls.count("identify") == 1
+
+
+async def test_a_burst_of_deletions_shares_the_answer(operator: Operator) -> None:
+    """The heartbeat would wait behind a question each."""
+    for i in range(20):
+        operator.api.create(f"a{i}", pauseMethod="Stop", operatingMode="Paused")
+    await operator.settle()
+    asked = operator.host.gate("identify")
+    for i in range(20):
+        operator.api.delete(f"a{i}")
+    await operator.settle()
+    assert len(operator.api.sandboxes) == 20
+    asked.set()
+    await operator.settle()
+    assert operator.api.sandboxes == {}
+    assert operator.host.calls.count("identify") < 12
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_what_was_never_signalled_is_signalled_before_it_is_killed(
+    operator: Operator, deleted: bool
+) -> None:
+    """The operator was away until the grace period was over."""
+    operator.host.heeds_sigterm = lambda spec: False
+    await up(operator, pauseMethod="Stop")
+    operator.host.fail_next("signal_stop", EngineUnreachable("no answer"))
+    if deleted:
+        operator.api.delete()
+    else:
+        operator.api.change(operatingMode="Paused")
+    await operator.settle()
+    await operator.kill()
+    operator.clock.time += timedelta(seconds=60)
+    operator.host.calls.clear()
+    await operator.start()
+    assert operator.host.calls.count("signal_stop") == 1
+    assert not {"kill", "remove"} & set(operator.host.calls)
+    await operator.advance(1)
+    assert not {"kill", "remove"} & set(operator.host.calls)
+    await operator.advance(1.1)
+    assert operator.host.calls.count("signal_stop") == 1
+    assert not operator.exists() if deleted else operator.told() == ("PAUSED", "Stopped")

@@ -10,7 +10,7 @@ import pytest
 
 from controller.core import names
 from controller.core.reasons import Reason
-from controller.engines.base import EngineRefused
+from controller.engines.base import EngineRefused, EngineUnreachable
 from controller.kube.api import ApiError, Forbidden, Invalid
 from tests.unit.fakes import NAMESPACE, Operator
 from tests.unit.test_reconciler import environment, up
@@ -165,3 +165,123 @@ async def test_no_secret_is_ever_logged(
     shown += "".join(map(str, operator.api.events)) + str(operator.api.get())
     assert key not in shown
     assert "hush-hush" not in shown
+
+
+REF = {"mode": "SecretRef", "secretRef": {"name": "mine", "key": "k"}}
+KEY = "k" * 32
+
+
+async def late(operator: Operator) -> None:
+    """The user's key comes after the claim, which would have labelled its hash."""
+    operator.api.create(sessionKey=REF)
+    await operator.settle()
+    assert operator.told() == ("STARTING", "SecretNotFound")
+    operator.api.put_secret("mine", {"k": b64encode(KEY.encode()).decode()})
+
+
+async def labelled_at_rest(operator: Operator) -> None:
+    await operator.resync()
+    await operator.advance(60)
+    assert operator.told() == ("RUNNING", "Ready")
+    labels = operator.api.get()["metadata"]["labels"]
+    assert labels.get(names.KEY_HASH_LABEL) == names.key_hash(KEY)
+    operator.api.writes.clear()
+    operator.host.calls.clear()
+    for _ in range(6):
+        await operator.resync()
+    assert operator.api.writes == []
+    assert "environment" not in operator.host.calls
+
+
+async def test_a_late_key_is_labelled_though_the_answer_was_lost(operator: Operator) -> None:
+    await late(operator)
+    operator.host.lose_answer_next("create")
+    await operator.advance(31)
+    await operator.advance(31)
+    await labelled_at_rest(operator)
+
+
+async def test_a_late_key_is_labelled_though_the_operator_was_killed(operator: Operator) -> None:
+    await late(operator)
+    operator.host.gate("start")
+    await operator.advance(31)
+    assert operator.containers == 1
+    await operator.kill()
+    operator.host.gates.clear()
+    operator.host.fail_next("environment", EngineUnreachable("no answer"))
+    await operator.start()
+    await operator.advance(31)
+    await labelled_at_rest(operator)
+
+
+async def test_a_key_that_is_labelled_costs_a_restart_nothing(operator: Operator) -> None:
+    operator.api.put_secret("mine", {"k": b64encode(KEY.encode()).decode()})
+    await up(operator, sessionKey=REF)
+    operator.host.calls.clear()
+    await operator.restart()
+    assert "environment" not in operator.host.calls
+    await labelled_at_rest(operator)
+
+
+async def test_claimed_again_it_keeps_its_key(operator: Operator) -> None:
+    """kubectl replace, Argo CD's Replace=true: finalizers and labels go."""
+    await up(operator)
+    key = operator.key()
+    operator.api.annotate(finalizers=None, labels=None)
+    await operator.settle()
+    meta = operator.api.get()["metadata"]
+    assert meta["finalizers"] == [names.FINALIZER]
+    assert meta["labels"][names.KEY_HASH_LABEL] == names.key_hash(b64decode(key).decode())
+    assert operator.key() == key
+
+
+async def test_claimed_again_and_made_anew_it_has_the_key_of_its_secret(
+    operator: Operator,
+) -> None:
+    await up(operator, onMissing="Recreate")
+    operator.api.annotate(finalizers=None)
+    await operator.settle()
+    operator.host.external_remove(operator.uid())
+    await operator.settle()
+    assert operator.told() == ("RUNNING", "Ready")
+    stored = b64decode(operator.key()).decode()
+    assert environment(operator)["OH_SESSION_API_KEYS_0"] == stored
+
+
+async def test_unclaimed_while_the_operator_was_away_its_container_is_found(
+    operator: Operator,
+) -> None:
+    await up(operator)
+    await operator.kill()
+    operator.api.annotate(finalizers=None)
+    posted = len(operator.api.events)
+    await operator.start(engine_first=True)
+    assert operator.told() == ("RUNNING", "Ready")
+    assert operator.api.events[posted:] == []
+
+
+async def test_a_users_secret_that_may_not_be_read_is_told(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get_secret(*_: Any) -> Any:
+        raise Forbidden("secrets is forbidden", 403, "Forbidden")
+
+    monkeypatch.setattr(operator.api, "get_secret", get_secret)
+    operator.api.create(sessionKey=REF)
+    await operator.settle()
+    assert operator.told() == ("STARTING", "ApiRefused")
+    assert operator.api.get()["metadata"]["finalizers"] == [names.FINALIZER]
+
+
+async def test_a_key_that_was_edited_is_labelled_once(operator: Operator) -> None:
+    await up(operator)
+    edited = "n" * 43
+    operator.api.secrets[SECRET]["data"][names.SECRET_KEY] = b64encode(edited.encode()).decode()
+    for _ in range(6):
+        await operator.resync()
+    labels = operator.api.get()["metadata"]["labels"]
+    assert labels[names.KEY_HASH_LABEL] == names.key_hash(edited)
+    assert operator.api.writes == ["metadata"]
+    for _ in range(11):
+        await operator.resync()
+    assert operator.api.writes == ["metadata"]

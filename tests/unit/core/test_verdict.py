@@ -76,7 +76,7 @@ Running | OOM-killed, restartPolicy Never | ERROR OOMKilled: -
 Running | removed by someone else, onMissing Report | MISSING ContainerMissing: -
 Running | removed by someone else, onMissing Recreate | STARTING Recreating: Run
 Paused | nothing, never started | PAUSED NotStarted: -
-Paused | nothing; it is being created | PAUSED NotStarted: cancel the creation
+Paused | nothing; it is being created | PAUSED NotStarted: cancel what is under way
 Paused | created, never started | PAUSED NotStarted: -
 Paused | running, pauseMethod Freeze | RUNNING Pausing: Freeze
 Paused | running, not ready yet | STARTING Pausing: Freeze
@@ -88,6 +88,7 @@ Paused | running, pauseMethod Stop | RUNNING Pausing: SignalStop
 Paused | running, pauseMethod Stop, not looked at just now | RUNNING Pausing: Observe
 Paused | stop signal sent | RUNNING Pausing: look again in time
 Paused | running on after its grace period | RUNNING Pausing: Kill
+Paused | running after its grace period, never signalled | RUNNING Pausing: SignalStop
 Paused | stopped by us | PAUSED Stopped: -
 Paused | stopped, then started by someone else | RUNNING Pausing: SignalStop
 Paused | exited by itself | ERROR Exited: -
@@ -95,11 +96,15 @@ Paused | removed by someone else, onMissing Report | MISSING ContainerMissing: -
 Paused | removed by someone else, onMissing Recreate | PAUSED NotStarted: -
 Gone | never ours: no finalizer | STARTING -: -
 Gone | its Secret is there | DELETING Deleting: DeleteSecret
-Gone | its container is being created | DELETING Deleting: cancel the creation
+Gone | its Secret may not be deleted | DELETING CleanupFailed: SignalStop
+Gone | its Secret may not be deleted, the rest is gone | DELETING CleanupFailed: try again later
+Gone | its container is being created | DELETING Deleting: cancel what is under way
+Gone | being started | DELETING Deleting: cancel what is under way
 Gone | created | DELETING Deleting: Clean
 Gone | running | DELETING Deleting: SignalStop
 Gone | running, stop signal sent | DELETING Deleting: look again in time
 Gone | running on after its grace period | DELETING Deleting: Clean
+Gone | running after its grace period, no signal sent | DELETING Deleting: SignalStop
 Gone | frozen | DELETING Deleting: SignalStop
 Gone | exited | DELETING Deleting: Clean
 Gone | exited, the engine refuses to remove it | DELETING CleanupFailed: try again later

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -176,3 +178,71 @@ async def test_no_answer_is_unreachable() -> None:
 async def test_names_cannot_leave_their_place_in_the_path(server: Server, api: KubeApi) -> None:
     await api.get_sandbox("team", "../b?x=1")
     assert server.queries[0] == {}
+
+
+async def test_discovery_is_asked_in_the_order_that_others_ask(
+    server: Server, api: KubeApi
+) -> None:
+    known = {"groups": [{"name": names.GROUP}]}
+    server.answers = [{"groups": []}]
+    assert not await api.serves_sandboxes()
+    server.answers = [known, {"resources": []}]
+    assert not await api.serves_sandboxes()
+    server.answers = [known, {"resources": [{"name": names.PLURAL}]}]
+    assert await api.serves_sandboxes()
+
+
+class Renewing(Credentials):
+    """Credentials whose certificate is renewed at will."""
+
+    certificate = ssl.create_default_context()
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        return self.certificate
+
+
+async def test_a_renewed_certificate_cancels_nobody_who_waits_for_a_connection() -> None:
+    asked, answered = asyncio.Semaphore(0), asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        asked.release()
+        await answered.wait()
+        return web.json_response({"metadata": {"name": "team"}})
+
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answer)
+    async with TestServer(application) as running:
+        configuration = Configuration()
+        configuration.host = str(running.make_url("")).rstrip("/")
+        credentials = Renewing(configuration)
+        api = KubeApi(credentials)
+        calls = [asyncio.create_task(api.get_namespace("team")) for _ in range(70)]
+        for _ in range(64):
+            await asked.acquire()
+        credentials.certificate = ssl.create_default_context()
+        calls.append(asyncio.create_task(api.get_namespace("team")))
+        await asked.acquire()
+        answered.set()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        await api.close()
+    assert {type(end) for end in ended} == {ApiUnreachable, dict}
+
+
+async def test_a_call_that_is_cancelled_is_cancelled() -> None:
+    never = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answer)
+    async with TestServer(application) as running:
+        configuration = Configuration()
+        configuration.host = str(running.make_url("")).rstrip("/")
+        api = KubeApi(Credentials(configuration))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(api.get_namespace("team"), 0.1)
+        never.set()
+        await api.close()
