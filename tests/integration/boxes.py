@@ -134,8 +134,10 @@ class World:
             with contextlib.suppress(aiohttp.ClientError, Refused, TimeoutError, ConnectionError):
                 listed = await self.plane.call("GET", self.path())
                 alive = {obj["metadata"]["uid"]: obj for obj in listed["items"]}
-                for uid, story in self._stories.items():
-                    story.gone |= uid not in alive and bool(story.versions)
+                async with self._told:  # also of an empty list: those who wait for the last to go
+                    for uid, story in self._stories.items():
+                        story.gone |= uid not in alive and bool(story.versions)
+                    self._told.notify_all()
                 for obj in alive.values():
                     await self._tell("MODIFIED", obj)
                 version = listed["metadata"]["resourceVersion"]

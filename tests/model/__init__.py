@@ -6,9 +6,10 @@ The real `decide` is asked; around it stands a model of the API server, the engi
     words.py       the real `decide`, remembered properties.py  what must hold
     shell.py       reconciler, entries,          scenarios.py   what is explored
                    operations, as steps          mutants/       broken rules, all of them noticed
-    watch.py       enginewatch                   steps.py       all that can happen next
-    engine.py      the engine's verbs            calm.py        what does when faults stop
-                                                 ages.py        time goes by
+    watch.py       enginewatch                   flaws/         the model broken, likewise
+    engine.py      the engine's verbs            steps.py       all that can happen next
+    phases.py      what phases promise,          calm.py        what does when faults stop
+                   a second time                 ages.py        time goes by
 
 A scenario is one kind of Sandbox, some acts of its user and some kinds of faults, a few of each, at
 any instant and in any order; everything else (deliveries, answers, ends of operations, time) may
@@ -19,7 +20,12 @@ What is left out, or taken together:
 
 - The shell is written down a second time, in shell.py and watch.py: a bug of the real one that its
   copy does not have is found by the tests of the real one (tests/unit/test_walk.py), not here.
-- A key may be reconciled at any time, so a wakeup that nobody sends is not missed here.
+- A key may be reconciled at any time, so a wakeup that nobody sends is not missed here; that a
+  timer is set for whatever the time brings is checked where nothing else is left to do (`calm`).
+- Time may go by at any moment, and a grace period with it: that each had its signal in time is
+  checked there, too; that nothing alive is ended by force without one (or one that failed), always.
+- What is sent is either answered by the engine that was there, or not at all; a look that was made
+  before an outage may be answered after it, and is healed by a resync alone.
 - The watch of the API tells the newest version, never one in between; a version told late equals a
   user who acted late. One worker, no pacing of outage writes, no order of deletions in a burst.
 - A write to the API lands when it is answered, or with its answer lost, or never; none lands after
@@ -40,4 +46,6 @@ What is left out, or taken together:
   nobody had seen began before our kill of the last one arrived; a container at another engine that
   no status names yet; and the key of a container whose creation outlived the operator, after
   someone deleted the Secret.
+- Another engine takes over unnoticed only once a container is recorded: one that is made at the
+  other meanwhile is recorded as the former's.
 """

@@ -35,9 +35,17 @@ def _obj(words: Words, obj: Obj, long: bool) -> Obj:
 
 
 def _entry(words: Words, entry: Entry, long: bool) -> Entry:
-    fail: Fail | None = entry.fail._replace(due=True) if entry.fail else None
-    obj = _obj(words, entry.obj, long)
-    return entry._replace(obj=obj, held=_held(entry.held, long), fail=fail)
+    return entry._replace(
+        obj=_obj(words, entry.obj, long),
+        held=_held(entry.held, long),
+        just_signalled=False,
+        fail=_due(entry.fail),
+        refusal=_due(entry.refusal),
+    )
+
+
+def _due(fail: Fail | None) -> Fail | None:
+    return fail._replace(due=True) if fail else None
 
 
 def _age(age: int, long: bool) -> int:

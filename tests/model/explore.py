@@ -4,6 +4,8 @@
     from every state   `calm` is followed until nothing is left to do: then the Sandbox is as
                        wished. A calm that comes back to where it was is a livelock, and a write
                        that changes nothing is one too: at rest nothing is written (invariant 5).
+    while it lasts     from every state with an engine away, another in its place or the Secret's
+                       name taken, the same with that going on: it is told, and nothing is done
 
 A violation is raised with its shortest trace, one action per line.
 """
@@ -17,7 +19,7 @@ from time import process_time
 from typing import NamedTuple
 
 from tests.model import properties
-from tests.model.calm import calm
+from tests.model.calm import belongs_to_other, calm
 from tests.model.shell import Shell
 from tests.model.state import Violation, World
 from tests.model.steps import FAULT, USER, Scenario, Steps
@@ -46,6 +48,8 @@ class Found:
     seconds: float
     """Of the processor."""
     complete: bool
+    kinds: frozenset[str]
+    """Which acts of users and faults there were."""
 
     def __str__(self) -> str:
         end = "all states" if self.complete else "cut off"
@@ -63,7 +67,8 @@ class Explorer:
         self.words = Words(scenario.spec)
         self.steps = Steps(scenario, self.words, Shell(self.words))
         self._from: dict[Node, tuple[Node, str] | None] = {}
-        self._calm: set[World] = set()
+        self._calm: dict[bool, set[World]] = {True: set(), False: set()}
+        self._kinds: set[str] = set()
 
     def run(self, most: int = 10**9) -> Found:
         """Explore until nothing is new, or `most` states were seen. Raises Violation."""
@@ -96,15 +101,20 @@ class Explorer:
             len(self.words._decisions),
             process_time() - began,
             not level,
+            frozenset(self._kinds) | ({"name taken"} if first.world.name_taken else set()),
         )
 
     def _expand(self, node: Node, following: list[Node]) -> int:
         count = 0
         try:
-            self._settles(node)
+            self._settles(node.world)
+            if _lasts(node.world):
+                self._settles(node.world, heals=False)
             successors = self.steps.successors(node.world, node.users > 0, node.faults > 0)
-            for action, world, cost in successors:
+            for action, world, cost, kind in successors:
                 count += 1
+                if kind:
+                    self._kinds.add(kind)
                 after = Node(world, node.users - (cost == USER), node.faults - (cost == FAULT))
                 if after in self._from:
                     continue
@@ -120,25 +130,44 @@ class Explorer:
             raise
         return count
 
-    def _settles(self, node: Node) -> None:
-        """When faults stop now, it comes to rest as wished."""
-        world, way, actions = node.world, set[World](), deque[str]()
+    def _settles(self, world: World, heals: bool = True) -> None:
+        """When nothing new goes wrong, it comes to rest: as wished, if what is wrong `heals`."""
+        seen, way, actions = self._calm[heals], dict[World, int](), deque[str]()
         try:
-            while world not in self._calm:
+            while world not in seen:
+                if world in way and self._only_retries(list(way)[way[world] :]):
+                    break
                 if world in way or len(way) > CALM_STEPS:
                     raise Violation("converges", "it goes on for ever")
-                way.add(world)
-                step = calm(self.steps, world)
+                way[world] = len(way)
+                step = calm(self.steps, world, heals)
                 if step is None:
-                    properties.at_rest(self.words, world)
+                    self._rests(world, heals)
                     break
                 actions.append(step.action)
                 world = step.world
                 properties.of_state(world)
+            if world.name_taken and world in way:
+                self._rests(world, heals)
         except Violation as violation:
-            violation.trace = ["-- faults stop", *actions, *violation.trace]
+            stop = "-- faults stop" if heals else "-- what is wrong goes on"
+            violation.trace = [stop, *actions, *violation.trace]
             raise
-        self._calm |= way
+        seen.update(way)
+
+    def _rests(self, world: World, heals: bool) -> None:
+        as_ever = world.engine_up and not world.name_taken
+        as_ever = as_ever and world.swapped == belongs_to_other(self.steps, world)
+        if heals or as_ever:
+            properties.at_rest(self.words, world)
+        else:
+            properties.while_it_lasts(self.words, world)
+
+    @staticmethod
+    def _only_retries(turn: list[World]) -> bool:
+        """Where a name stays taken it is asked for again and again, and no status is written."""
+        writes = (one.pend for world in turn for one in world.ones if one.pend is not None)
+        return turn[0].name_taken and all(pend.step for pend in writes)
 
     def _way(self, node: Node) -> list[str]:
         actions: list[str] = []
@@ -148,3 +177,8 @@ class Explorer:
             actions.append(action)
             at = self._from[node]
         return actions[::-1]
+
+
+def _lasts(w: World) -> bool:
+    """Something is wrong that need not be over soon."""
+    return not w.engine_up or w.swapped or w.name_taken

@@ -74,19 +74,20 @@ class Shell:
         return w.with_one(i, one._replace(entry=self.update(one.entry, one.obj)))
 
     def born(self, w: World, obj: Obj) -> Entry:
-        known = w.listed and not obj.claimed
+        had_one = self.words.statuses[obj.status].container is not None
+        known = w.listed and not obj.claimed and not had_one
         held = EMPTY if known else None
         return Entry(obj, False, held, fresh=not obj.deleting, look=w.listed and not known)
 
     def update(self, entry: Entry, obj: Obj) -> Entry:
-        fail, fresh = entry.fail, entry.fresh
+        fail, refusal, fresh = entry.fail, entry.refusal, entry.fresh
         if obj.gen != entry.obj.gen:
-            fail = None
+            fail = refusal = None
         if obj.deleting and not entry.obj.deleting:
-            fresh = False
+            fresh, refusal = False, None
             if fail is not None and fail.verb is not Verb.CLEAN:
                 fail = None
-        return entry._replace(obj=obj, stale=False, fail=fail, fresh=fresh)
+        return entry._replace(obj=obj, stale=False, fail=fail, refusal=refusal, fresh=fresh)
 
     def gone(self, w: World, i: int) -> World:
         one = w.ones[i]
@@ -102,26 +103,27 @@ class Shell:
         assert one.pend is None
         seen_engine = ENGINES[w.view_swapped] if w.listed else None
         dec = self.words.decide(entry, one.op, w.away, seen_engine)
-        properties.of_decision(self.words, entry, dec, w.away)
+        properties.of_decision(self.words, one, entry, dec, w.away)
         if dec.cancel and one.op is not None and not one.op.cancelled:
             one = one._replace(op=one.op._replace(cancelled=True))
             w = w.with_one(i, one)
         deleting = entry.obj.deleting > 0
+        dec = dec._replace(look=NEVER)  # a timer is `calm`'s matter
         if dec.writes:
-            pend = Pend(dec, entry.obj.status, deleting, step=False)
+            pend = Pend(dec, entry.obj.status, deleting, entry.obj.gen, step=False)
             return w.with_one(i, one._replace(pend=pend))
-        return self._go_on(w, i, dec, deleting)
+        return self._go_on(w, i, dec, deleting, entry.obj.gen)
 
-    def _go_on(self, w: World, i: int, dec: Dec, deleting: bool) -> World:
+    def _go_on(self, w: World, i: int, dec: Dec, deleting: bool, gen: int) -> World:
         one = w.ones[i]
         entry = one.entry
-        if entry is None or (entry.obj.deleting > 0) != deleting:
-            return w
+        if entry is None or (entry.obj.deleting > 0, entry.obj.gen) != (deleting, gen):
+            return w  # it is another wish's: it is decided again
         if entry.probing != dec.probe:
             entry = entry._replace(probe="", probing=dec.probe)
             w = w.with_one(i, one := one._replace(entry=entry))
         if dec.step is not None:
-            pend = Pend(dec, entry.obj.status, deleting, step=True)
+            pend = Pend(dec, entry.obj.status, deleting, 0, step=True)
             return w.with_one(i, one._replace(pend=pend))
         return self.begin(w, i, dec.todo)
 
@@ -145,7 +147,7 @@ class Shell:
         if not accepted:
             return self.gone(w, i)
         w = self.deliver(w, i)
-        return self._go_on(w, i, pend.dec, pend.deleting)
+        return self._go_on(w, i, pend.dec, pend.deleting, pend.gen)
 
     def status_unanswered(self, w: World, i: int, lands: bool) -> World:
         """The status write fails, or lands without an answer."""
@@ -189,7 +191,7 @@ class Shell:
         if step is ApiStep.ENSURE_SECRET:
             return self.ensure_secret(w, i, entry)
         if step is ApiStep.DELETE_SECRET:
-            return Did(one._replace(secret=0), entry._replace(secret="A", key=0))
+            return Did(one._replace(secret=0), entry._replace(secret="A", key=0, refusal=None))
         if one.obj is None:
             return Did(one, None)
         if entry.stale:  # a conflict: it is read again
@@ -203,7 +205,8 @@ class Shell:
     def ensure_secret(self, w: World, i: int, entry: Entry) -> Did:
         one = w.ones[i]
         others = w.name_taken or any(o.secret for j, o in enumerate(w.ones) if j != i)
-        refused = Did(one, entry._replace(fail=Fail(None, Reason.SECRET_NAME_TAKEN, False, 1)))
+        refusal = None if entry.obj.deleting else Fail(None, Reason.SECRET_NAME_TAKEN, False, 1)
+        refused = Did(one, entry._replace(refusal=refusal or entry.refusal))
         box = entry.held.box if entry.held else None
         if not entry.key and not one.secret:
             if others:
@@ -217,9 +220,8 @@ class Shell:
             if others:
                 return refused
             one = one._replace(secret=entry.key)
-        fail = None if entry.fail is not None and entry.fail.verb is None else entry.fail
         key = 0 if box is not None else one.secret
-        return Did(one, entry._replace(secret="P", key=key, fail=fail))
+        return Did(one, entry._replace(secret="P", key=key, refusal=None))
 
     @staticmethod
     def new_key(one: One) -> int:
@@ -242,10 +244,25 @@ class Shell:
                 todo = todo if entry.fail.due else None
         if todo is None or w.away != NEVER:
             return w
-        properties.of_operation(self.words, one, entry, todo)
+        properties.of_operation(self.words, entry, todo)
         stage = 1 if todo.verb is Verb.CLEAN and not todo.cid else 0
-        op = Op(todo, todo.verb, todo.cid, entry.key, stage)
+        op = Op(todo, todo.verb, todo.cid, entry.key, stage, todo.verb in properties.STARTS)
         return w.with_one(i, one._replace(op=op))
+
+    def send(self, w: World, i: int) -> World:
+        """Its turn has come: its first call is sent, if it is still wanted."""
+        one = w.ones[i]
+        op = one.op
+        assert op is not None
+        if self.unwanted(one):
+            return w.with_one(i, one._replace(op=op._replace(waits=False, stage=9)))
+        properties.of_start(one)
+        return w.with_one(i, one._replace(op=op._replace(waits=False)))
+
+    def unwanted(self, one: One) -> bool:
+        """What is asked before each call that starts something."""
+        assert one.op is not None
+        return one.op.cancelled or one.entry is None or one.entry.obj.deleting > 0
 
     def call_of(self, one: One) -> Ghost | None:
         """The engine call that is on its way; None when it is the look."""
@@ -273,18 +290,19 @@ class Shell:
             assert one.box is not None
             op = op._replace(cid=one.box.cid)
             entry = entry._replace(key=0) if entry else None
-            if op.cancelled:
+            if self.unwanted(one):
                 return w.with_one(i, one._replace(op=op._replace(stage=9), entry=entry))
             op = op._replace(verb=Verb.START)
-            properties.of_start(self.words, one)
+            properties.of_start(one)
         if call.call == "env" and entry is not None:
             entry = entry._replace(key=one.box.key if one.box else 0)
         if op.stage < len(CALLS[op.todo.verb]):
             return w.with_one(i, one._replace(op=op, entry=entry))
-        if entry is not None and entry.fail is not None and entry.fail.verb is not None:
+        if entry is not None:
             entry = entry._replace(fail=None)
         if op.todo.verb is Verb.SIGNAL_STOP:
-            entry = entry._replace(signalled=op.todo.run) if entry else None
+            if entry is not None:
+                entry = entry._replace(signalled=op.todo.run, just_signalled=True)
             return self._end(w.with_one(i, one._replace(op=op, entry=entry)), i)
         return w.with_one(i, one._replace(op=op, entry=entry))
 
@@ -331,10 +349,20 @@ class Shell:
         box = engine.inspect(one, cid) if cid and not deleting else None
         if box is None:
             held = engine.find(one)
+            if held.box is None and self.may_be_elsewhere(w, entry):
+                return self.unanswered(w, i)
         else:
             held = Held(box, before.vol if before and before.box else True)
         op = op._replace(looked=held, looked_deleting=deleting)
         return w.with_one(i, one._replace(op=op, entry=entry, listed_ok=False))
+
+    def may_be_elsewhere(self, w: World, entry: Entry | None) -> bool:
+        """What is missed was there, or is to go, and another engine answers than is known."""
+        if entry is None or w.view_swapped == w.swapped:
+            return False
+        had_one = self.words.statuses[entry.obj.status].container is not None
+        had_one = had_one or (entry.held is not None and entry.held.box is not None)
+        return had_one or entry.obj.deleting > 0
 
     def looked(self, w: World, i: int) -> World:
         """The look is answered: the operation ends."""
@@ -381,6 +409,8 @@ class Shell:
         entry, op = one.entry, one.op
         if entry is None or not w.up or not w.listed or w.away != NEVER:
             return w
+        if w.view_swapped != w.swapped:
+            return w  # the stream is the other engine's
         if op is not None:
             heard = tuple(sorted({*op.heard, (cid, action)}))
             return w.with_one(i, one._replace(op=op._replace(heard=heard)))

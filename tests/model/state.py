@@ -104,7 +104,10 @@ class Entry(NamedTuple):
     """U, A, P: `SecretState`."""
     key: int = 0
     signalled: RunOf | None = None
+    just_signalled: bool = False
+    """Less than `verdict.LATE_GRACE` ago; afterwards it makes no difference when."""
     fail: Fail | None = None
+    refusal: Fail | None = None
     probe: str = ""
     """What the prober found: nothing yet, `ready`, `bad`, or `failing`."""
     probing: RunOf | None = None
@@ -129,6 +132,8 @@ class Dec(NamedTuple):
     todo: Todo | None
     cancel: bool
     probe: RunOf | None
+    look: int = NEVER
+    """When to look again: within some seconds (MID), or later (OLD)."""
 
 
 class Pend(NamedTuple):
@@ -139,6 +144,8 @@ class Pend(NamedTuple):
     """The cached status that the decision was made on."""
     deleting: bool
     """Deletion was seen when it was made."""
+    gen: int
+    """The generation that it was made on."""
     step: bool
     """The step is on its way, else the status."""
 
@@ -153,6 +160,9 @@ class Op(NamedTuple):
     key: int
     stage: int = 0
     """The next engine call of `shell.CALLS`; past them, the look."""
+    waits: bool = False
+    """For a slot, or for what is read before: its first call is not sent yet. Only of what starts
+    something."""
     cancelled: bool = False
     looked: Held | None = None
     """What the look at the end saw; its answer is on its way."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from controller.core.state import Run, Verb
 from tests.model import engine, watch
 from tests.model.ages import later
 from tests.model.shell import Shell
-from tests.model.state import EMPTY, NEVER, NEW, Obj, One, World
+from tests.model.state import EMPTY, NEVER, NEW, Obj, One, Violation, World
 from tests.model.words import Words
 
 USER, FAULT = "user", "fault"
@@ -32,6 +32,8 @@ class Scenario:
     """How many of them at most, beside the first create."""
     fault: frozenset[str] = frozenset()
     faults: int = 0
+    least: int = 0
+    """So many states are reached; were there fewer, something could not happen any more."""
     resyncs: bool = False
     """A resync may begin and end at any time; else only once faults have stopped."""
 
@@ -41,6 +43,19 @@ class Next(NamedTuple):
     world: World
     cost: str = ""
     """USER or FAULT: what budget it takes from."""
+    kind: str = ""
+    """Which of the scenario's acts or faults it is."""
+
+
+def taken(
+    action: str, step: Callable[..., World], *of: Any, cost: str = "", kind: str = ""
+) -> Next:
+    """A step that is taken here and now; where that breaks a property, its trace ends with it."""
+    try:
+        return Next(action, step(*of), cost, kind)
+    except Violation as violation:
+        violation.trace = [action]
+        raise
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Steps:
         i = next((i for i, one in enumerate(w.ones) if one.obj is not None), None)
         if i is None:
             if "create" in may and len(w.ones) < 2:
-                yield Next("user creates", self.created(w), USER)
+                yield Next("user creates", self.created(w), USER, "create")
             return
         one = w.ones[i]
         obj = one.obj
@@ -82,19 +97,20 @@ class Steps:
             return
         if "pause" in may:
             action = "user resumes" if obj.paused else "user pauses"
-            yield self._changed(w, i, action, obj._replace(paused=not obj.paused))
+            yield self._changed(w, i, action, obj._replace(paused=not obj.paused), "pause")
         if "limit" in may:
-            yield self._changed(w, i, "user changes a limit", obj._replace(limit=1 - obj.limit))
+            resized = obj._replace(limit=1 - obj.limit)
+            yield self._changed(w, i, "user changes a limit", resized, "limit")
         if "delete" in may:
             left = obj._replace(deleting=NEW) if obj.claimed else None
-            yield Next("user deletes", self._stored(w, i, left), USER)
+            yield Next("user deletes", self._stored(w, i, left), USER, "delete")
 
     def created(self, w: World) -> World:
         obj = Obj(NEVER, False, False, 0, 1, self.words.first)
         return w._replace(ones=(*w.ones, One(obj)))
 
-    def _changed(self, w: World, i: int, action: str, obj: Obj) -> Next:
-        return Next(action, self._stored(w, i, obj._replace(gen=obj.gen + 1)), USER)
+    def _changed(self, w: World, i: int, action: str, obj: Obj, kind: str) -> Next:
+        return Next(action, self._stored(w, i, obj._replace(gen=obj.gen + 1)), USER, kind)
 
     def _stored(self, w: World, i: int, obj: Obj | None) -> World:
         one = w.ones[i]
@@ -115,11 +131,15 @@ class Steps:
 
     def _whole(self, w: World, faults: frozenset[str]) -> Iterator[Next]:
         if "outage" in faults and w.engine_up:
-            yield Next("engine goes away", w._replace(engine_up=False), FAULT)
+            yield Next("engine goes away", w._replace(engine_up=False), FAULT, "outage")
         if not w.engine_up:
             yield Next("engine comes back", w._replace(engine_up=True))
         if "swap" in faults and not w.swapped and w.engine_up:
-            yield Next("another engine takes over", self.swap(w), FAULT)
+            yield Next("another engine takes over", self.swap(w), FAULT, "swap")
+            # One made at an engine that is not known yet is recorded as the former's.
+            if w.listed and w.away == NEVER and all(self._recorded(one) for one in w.ones):
+                silently = self.swap(w, known=False)
+                yield Next("another engine takes over, unnoticed", silently, FAULT, "swap")
         if w.swapped:
             yield Next("the former engine takes over", self.swap(w))
         if "crash" in faults and w.up:
@@ -127,18 +147,20 @@ class Steps:
         if not w.up:
             yield Next("operator starts", self.started(w))
             return
-        if not w.engine_up and w.listed and w.away == NEVER:
+        if overlooked(w):
             yield Next("operator notices the outage", w._replace(away=NEW))
         lost = not w.listed or w.away != NEVER or w.view_swapped != w.swapped
         if w.engine_up and lost:
             yield Next("operator connects to the engine", watch.connect(w))
         if self.scenario.resyncs:
             if w.resyncing:
-                yield Next("resync lists the API", watch.resync_ends(self.shell, w))
+                yield taken("resync lists the API", watch.resync_ends, self.shell, w)
             elif w.engine_up and w.listed:
                 yield Next("resync lists the engine", watch.resync_begins(w))
 
-    def swap(self, w: World) -> World:
+    def swap(self, w: World, known: bool = True) -> World:
+        """The engine under the address is another. `known`: the operator notices at once, by its
+        connections; else whenever it does."""
         ones = tuple(
             one._replace(
                 box=one.other[0],
@@ -150,10 +172,9 @@ class Steps:
             for one in w.ones
         )
         w = w._replace(swapped=not w.swapped, ones=ones)
-        # Connections break: calls are not answered, and the operator knows at once.
         for i, one in enumerate(w.ones):
-            w = self.shell.unanswered(w, i) if one.op else w
-        return w._replace(away=NEW if w.listed else NEVER)
+            w = self.shell.unanswered(w, i) if one.op and not one.op.waits else w
+        return w._replace(away=NEW if w.listed else NEVER) if known else w
 
     def _recorded(self, one: One) -> bool:
         return one.obj is not None and self.words.statuses[one.obj.status].container is not None
@@ -171,15 +192,14 @@ class Steps:
             up=False, listed=False, away=NEVER, view_swapped=False, resyncing=False,
             ones=tuple(one for one in ones if not one.is_nothing),
         )  # fmt: skip
-        yield Next("operator is killed", down, FAULT)
+        yield Next("operator is killed", down, FAULT, "crash")
         for i, one in enumerate(w.ones):
-            call = self.shell.call_of(one) if one.op else None
+            call = self.shell.call_of(one) if one.op and not one.op.waits else None
             if call is not None and call.call != "env" and one.ghost is None:
                 ones[i] = ones[i]._replace(ghost=call)
                 left = tuple(one for one in ones if not one.is_nothing)
-                yield Next(
-                    f"operator is killed, {call.call} is under way", down._replace(ones=left), FAULT
-                )
+                cut_off = down._replace(ones=left)
+                yield Next(f"operator is killed, {call.call} is sent", cut_off, FAULT, "crash")
                 ones[i] = ones[i]._replace(ghost=one.ghost)
 
     def started(self, w: World) -> World:
@@ -189,7 +209,7 @@ class Steps:
 
     def _engine(self, w: World, i: int, one: One, faults: frozenset[str]) -> Iterator[Next]:
         if one.ghost is not None and w.engine_up:
-            yield Next(f"{one.ghost.call} takes effect after all", self.haunt(w, i))
+            yield taken(f"{one.ghost.call} takes effect after all", self.haunt, w, i)
             yield Next(f"{one.ghost.call} never happens", w.with_one(i, one._replace(ghost=None)))
         if one.late is not None:
             heard = w.with_one(i, one._replace(late=None))
@@ -214,16 +234,16 @@ class Steps:
         acts += [("remove", "someone removes it", gone)]
         for kind, action, effect in acts:
             if kind in faults:
-                yield Next(action, self._did(w, i, effect), FAULT)
+                yield Next(action, self._did(w, i, effect), FAULT, kind)
                 if "events" in faults:
                     quiet = _unsure(effect)
                     lost = self._did(w, i, quiet, "lost")
-                    yield Next(f"{action}; the event is lost", lost, FAULT)
+                    yield Next(f"{action}; the event is lost", lost, FAULT, "events")
                     late = self._did(w, i, quiet, "late")
-                    yield Next(f"{action}; the event is late", late, FAULT)
+                    yield Next(f"{action}; the event is late", late, FAULT, "events")
         if self.words.readiness and up and "answers" in faults:
             flipped = one._replace(box=box._replace(answers=not box.answers))
-            yield Next("its server changes its mind", w.with_one(i, flipped), FAULT)
+            yield Next("its server changes its mind", w.with_one(i, flipped), FAULT, "answers")
         if self.words.readiness and up and not box.answers:
             ready = one._replace(box=box._replace(answers=True))
             yield Next("its server is ready", w.with_one(i, ready))
@@ -267,33 +287,34 @@ class Steps:
         if "vanish" in faults and one.obj is not None and one.obj.claimed:
             gone = self._stored(w, i, None)
             gone = gone.with_one(i, gone.ones[i]._replace(unguarded=True))
-            yield Next("object goes in spite of its finalizer", gone, FAULT)
+            yield Next("object goes in spite of its finalizer", gone, FAULT, "vanish")
         if "secret" in faults and one.secret:
-            yield Next("someone deletes its Secret", self.collect(w, i), FAULT)
+            yield Next("someone deletes its Secret", self.collect(w, i), FAULT, "secret")
         if one.obj is None and one.secret:
             yield Next("the Secret of a gone object is collected", self.collect(w, i))
         if one.entry is None:
             return
         if one.pend is None:
-            then = shell.reconcile(w, i)
-            if then != w:
-                yield Next("operator reconciles", then)
+            reconciled = taken("operator reconciles", shell.reconcile, w, i)
+            if reconciled.world != w:
+                yield reconciled
             yield from self.probe(w, i, one)
         elif one.pend.step:
-            yield Next(f"{one.pend.dec.step} is done", shell.step(w, i))
+            step = one.pend.dec.step
+            yield taken(f"{step} is done", shell.step, w, i)
             if "api" in faults:
                 fails = shell.step(w, i, lands=False, answered=False)
-                yield Next(f"{one.pend.dec.step} fails", fails, FAULT)
+                yield Next(f"{step} fails", fails, FAULT, "api")
                 lost = shell.step(w, i, answered=False)
-                yield Next(f"{one.pend.dec.step} is done, unanswered", lost, FAULT)
+                yield Next(f"{step} is done, unanswered", lost, FAULT, "api")
         else:
             told = "status " + " ".join(self.words.told(one.pend.dec.status))
-            yield Next(f"{told} is written", shell.status_written(w, i))
+            yield taken(f"{told} is written", shell.status_written, w, i)
             if "api" in faults:
                 fails = shell.status_unanswered(w, i, lands=False)
-                yield Next(f"{told} fails", fails, FAULT)
+                yield Next(f"{told} fails", fails, FAULT, "api")
                 lost = shell.status_unanswered(w, i, lands=True)
-                yield Next(f"{told} is written, unanswered", lost, FAULT)
+                yield Next(f"{told} is written, unanswered", lost, FAULT, "api")
 
     def collect(self, w: World, i: int) -> World:
         return w.with_one(i, w.ones[i]._replace(secret=0))
@@ -321,29 +342,40 @@ class Steps:
             return
         call = shell.call_of(one)
         what = call.call if call else "the look"
+        if op.waits:
+            yield taken(f"{what} has its turn", shell.send, w, i)
+            return
         if not w.engine_up:
             yield Next(f"{what} gets no answer", shell.unanswered(w, i))
             return
         if call is None:
             yield Next("the engine is looked at", shell.look(w, i))
         else:
-            yield Next(f"{what} is done", shell.proceed(w, i))
+            yield taken(f"{what} is done", shell.proceed, w, i)
             if "events" in faults and what not in ("rmvol", "env"):
                 effect = engine.call(one, call, self.words.readiness)
                 if effect.events:
-                    yield Next(f"{what} is done; its event is late",
-                               shell.proceed(w, i, "late"), FAULT)  # fmt: skip
+                    late = shell.proceed(w, i, "late")
+                    yield Next(f"{what} is done; its event is late", late, FAULT, "events")
             if "refused" in faults:
                 no = shell.refused(w, i, Reason.ENGINE_REFUSED)
-                yield Next(f"{what} is refused", no, FAULT)
+                yield Next(f"{what} is refused", no, FAULT, "refused")
             if "unanswered" in faults:
                 after, _ = shell.affect(w, i, call, "told")
-                yield Next(f"{what} is done, unanswered", shell.unanswered(after, i), FAULT)
+                unheard = shell.unanswered(after, i)
+                yield Next(f"{what} is done, unanswered", unheard, FAULT, "unanswered")
                 if one.ghost is None and what != "env":
-                    later = shell.unanswered(w, i, call)
-                    yield Next(f"{what} is not answered, and under way", later, FAULT)
+                    ghost = shell.unanswered(w, i, call)
+                    yield Next(f"{what} is under way, unanswered", ghost, FAULT, "unanswered")
         if "unanswered" in faults:
-            yield Next(f"{what} fails without an answer", shell.unanswered(w, i), FAULT)
+            unheard = shell.unanswered(w, i)
+            yield Next(f"{what} fails without an answer", unheard, FAULT, "unanswered")
+
+
+def overlooked(w: World) -> bool:
+    """The engine is away, or another, and the operator has yet to notice."""
+    absent = not w.engine_up or w.view_swapped != w.swapped
+    return absent and w.listed and w.away == NEVER
 
 
 def news(one: One) -> bool:

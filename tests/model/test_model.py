@@ -15,9 +15,12 @@ Record = Callable[[str, object], None]
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_state_is_safe_and_comes_to_rest(name: str, record_property: Record) -> None:
+    scenario = SCENARIOS[name]
     try:
-        found = Explorer(SCENARIOS[name]).run()
+        found = Explorer(scenario).run()
     except Violation as violation:
         pytest.fail("\n".join(violation.trace))
     record_property("model", str(found))
     assert found.complete
+    assert found.kinds == scenario.user | scenario.fault
+    assert found.states >= scenario.least

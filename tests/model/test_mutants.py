@@ -1,32 +1,50 @@
-"""A rule that is broken is noticed, by the property that is there for it."""
+"""What is broken is noticed, by the property that is there for it: a rule, or the model itself."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
-from tests.model import mutants
+from tests.model import flaws, mutants
 from tests.model.explore import Explorer
 from tests.model.mutants import Mutation
 from tests.model.scenarios import SCENARIOS
 from tests.model.state import Violation
 
-MUTANTS = [module.name for module in pkgutil.iter_modules(mutants.__path__)]
 Record = Callable[[str, object], None]
 
 
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_caught(
+def _in(package: ModuleType) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+@pytest.mark.parametrize("name", _in(mutants))
+def test_a_broken_rule_is_caught(
     name: str, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
-    mutant = importlib.import_module(f"{mutants.__name__}.{name}")
-    mutant.mutate(Mutation(monkeypatch))
-    explorer = Explorer(SCENARIOS[mutant.SCENARIO])
+    _is_caught(mutants, name, monkeypatch, record_property)
+
+
+@pytest.mark.parametrize("name", _in(flaws))
+def test_a_flaw_of_the_model_is_caught(
+    name: str, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    _is_caught(flaws, name, monkeypatch, record_property)
+
+
+def _is_caught(
+    package: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    broken = importlib.import_module(f"{package.__name__}.{name}")
+    broken.mutate(Mutation(monkeypatch))
+    explorer = Explorer(SCENARIOS[broken.SCENARIO])
     with pytest.raises(Violation) as caught:
         explorer.run()
     actions = len(caught.value.trace) - 1
-    record_property("model", f"mutant {name}: caught by {caught.value} ({actions} actions)")
-    assert caught.value.name == mutant.CAUGHT_BY, "\n".join(caught.value.trace)
+    kind = "mutant" if package is mutants else "flaw of the model"
+    record_property("model", f"{kind} {name}: caught by {caught.value} ({actions} actions)")
+    assert caught.value.name == broken.CAUGHT_BY, "\n".join(caught.value.trace)

@@ -27,6 +27,8 @@ def _absorb(w: World, i: int, held: Held, seen_deleting: bool) -> World:
 
 def resync_begins(w: World) -> World:
     """The engine is listed."""
+    if w.view_swapped != w.swapped:
+        return w  # another engine answers by now: its listing is not believed
     for i, one in enumerate(w.ones):
         deleting = one.entry is not None and one.entry.obj.deleting > 0
         one = one._replace(listed=engine.find(one), listed_ok=True, listed_deleting=deleting)

@@ -35,6 +35,7 @@ from controller.core.verdict import Wish, wish
 from controller.engines.base import EngineEvent
 from controller.entries import implied
 from controller.reconciler import merge_patch
+from tests.model import phases
 from tests.model.state import MID, NEVER, NEW, OLD, Box, Dec, Entry, Fail, Held, Obj, Op, Todo
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -168,13 +169,14 @@ class Words:
         if entry.signalled is not None:
             box = held.box if held else None
             signalled = 1 if box and (box.cid, box.runno) == entry.signalled else 2
+        if signalled and entry.just_signalled:
+            signalled += 2
         fresh = entry.fresh and not entry.look and held is not None
-        key = (obj, held, fresh, secret, busy, signalled, entry.fail, entry.probe, away, engine)
+        fails = (entry.fail, entry.refusal)
+        key = (obj, held, fresh, secret, busy, signalled, fails, entry.probe, away, engine)
         found = self._decisions.get(key)
         if found is None:
-            found = self._decisions[key] = self._decide(
-                obj, held, fresh, secret, busy, signalled, entry.fail, entry.probe, away, engine
-            )
+            found = self._decisions[key] = self._decide(*key)
         return found
 
     def _decide(
@@ -185,7 +187,7 @@ class Words:
         secret: str,
         busy: Verb | None,
         signalled: int,
-        fail: Fail | None,
+        fails: tuple[Fail | None, Fail | None],
         probe: str,
         away: int,
         engine: str | None,
@@ -199,12 +201,15 @@ class Words:
             fresh=fresh,
             secret=SECRETS[secret],
             busy=busy,
-            signalled=(None, run, "c0@")[signalled],
-            failure=_failure(fail),
+            signalled=(None, run, "c0@")[signalled and (signalled - 1) % 2 + 1],
+            signalled_at=(None, AGES[MID], NOW)[(signalled + 1) // 2],
+            failure=_failure(fails[0]),
+            refusal=_failure(fails[1]),
             probe=PROBES[probe],
         )
         subject = self.subject(obj)
         decision = core.decide(subject, seen, Rules(), NOW)
+        phases.check(subject, seen, decision, NOW)
         operation, box = decision.operation, held.box if held else None
         todo = None
         if operation is not None:
@@ -224,6 +229,7 @@ class Words:
             todo,
             decision.cancel,
             (box.cid, box.runno) if probed and box else None,
+            _due(decision.look_again),
         )
 
     def subject(self, obj: Obj) -> Subject:
@@ -278,6 +284,12 @@ def _container(box: Box) -> Container:
 
 def _moment(age: int, runno: int) -> datetime | None:
     return None if age == NEVER else AGES[age] + timedelta(microseconds=runno)
+
+
+def _due(look_again: datetime | None) -> int:
+    if look_again is None:
+        return NEVER
+    return MID if look_again - NOW <= NOW - AGES[MID] else OLD
 
 
 def _failure(fail: Fail | None) -> Failure | None:

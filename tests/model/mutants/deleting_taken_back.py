@@ -13,7 +13,7 @@ from controller.core.verdict import stored_reason
 from tests.model.mutants import Mutation
 
 SCENARIO = "calls"
-CAUGHT_BY = "deleting stays"
+CAUGHT_BY = "deleting"
 
 
 def mutate(mutation: Mutation) -> None:

@@ -1,13 +1,11 @@
-"""A deleted container is removed by force, without its grace period."""
+"""A container that is deleted has a moment to heed its signal, whatever its grace period."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import datetime
 
-from controller.core.decide import Decision
-from controller.core.state import Seen, Verb
-from controller.core.subject import Subject
-from controller.core.verdict import Operation
+from controller.core import verdict
+from controller.core.state import Container, Seen
 from tests.model.mutants import Mutation
 
 SCENARIO = "calls"
@@ -15,11 +13,7 @@ CAUGHT_BY = "grace"
 
 
 def mutate(mutation: Mutation) -> None:
-    mutation.of_decisions(changed)
+    def deadline(c: Container, seen: Seen, of_rule: datetime) -> datetime:
+        return seen.signalled_at + verdict.LATE_GRACE if seen.signalled_at else of_rule
 
-
-def changed(decision: Decision, subject: Subject, seen: Seen) -> Decision:
-    operation = decision.operation
-    if operation is None or operation.verb is not Verb.SIGNAL_STOP:
-        return decision
-    return replace(decision, operation=Operation(Verb.CLEAN, operation.container_id))
+    mutation.setattr(verdict, "_deadline", deadline)

@@ -18,4 +18,5 @@ def mutate(mutation: Mutation) -> None:
 
 
 def changed(decision: Decision, subject: Subject, seen: Seen) -> Decision:
-    return replace(decision, cancel=False)
+    deleted = subject.metadata.deletion_timestamp is not None
+    return replace(decision, cancel=False) if deleted else decision

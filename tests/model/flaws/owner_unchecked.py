@@ -7,7 +7,7 @@ from tests.model import engine
 from tests.model.mutants import Mutation
 from tests.model.state import NEVER, OLD, Box, Held, One
 
-SCENARIO = "calls"
+SCENARIO = "events"
 CAUGHT_BY = "stranger"
 
 

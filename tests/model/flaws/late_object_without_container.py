@@ -7,7 +7,7 @@ from tests.model.shell import Shell
 from tests.model.state import EMPTY, Entry, Obj, World
 
 SCENARIO = "crashes"
-CAUGHT_BY = "missing"
+CAUGHT_BY = "heard"
 
 
 def mutate(mutation: Mutation) -> None:

@@ -1,0 +1,22 @@
+"""A pause lets a creation that is under way go on to its start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controller.core.decide import Decision
+from controller.core.state import Seen
+from controller.core.subject import Subject
+from tests.model.mutants import Mutation
+
+SCENARIO = "calls"
+CAUGHT_BY = "started while paused"
+
+
+def mutate(mutation: Mutation) -> None:
+    mutation.of_decisions(changed)
+
+
+def changed(decision: Decision, subject: Subject, seen: Seen) -> Decision:
+    deleted = subject.metadata.deletion_timestamp is not None
+    return decision if deleted else replace(decision, cancel=False)
