@@ -144,9 +144,10 @@ class EngineWatch:
             self._queue.add(entry.uid)
 
     def _absorb(self, listing: Mapping[str, Holdings], began: float) -> None:
-        """Take a full listing. What has an operation in flight is observed at its end."""
+        """Take a full listing. What has an operation in flight is looked at after its end."""
         for entry in self._entries:
             if entry.in_flight is not None:
+                entry.in_flight.overtaken = True
                 continue
             holdings = listing.get(entry.uid, Holdings())
             if entry.observe(holdings, began):

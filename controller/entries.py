@@ -52,6 +52,8 @@ class InFlight:
     cancelled: bool = False
     pulling: bool = False
     pull: asyncio.Task[None] | None = None
+    overtaken: bool = False
+    """Everything was listed meanwhile, as after an outage: what was told before may be missing."""
     events: list[EngineEvent] = field(default_factory=list)
     """The engine's events meanwhile; judged when it has ended."""
 

@@ -140,7 +140,7 @@ class Operations:
             )
         finally:
             entry.in_flight = None
-            if any(not implied(event, entry.holdings) for event in flight.events):
+            if flight.overtaken or any(not implied(e, entry.holdings) for e in flight.events):
                 entry.look = True
             self._queue.add(entry.uid)
 

@@ -359,3 +359,21 @@ async def test_an_engine_that_changes_while_it_is_listed_is_not_believed(swept: 
     assert known is not None
     await swept.until(lambda: swept.engines.view.id == "memory-2")
     assert swept.told() == ("RUNNING", "Ready")
+
+
+async def test_what_was_under_way_while_all_was_listed_is_looked_at_again(
+    operator: Operator,
+) -> None:
+    """Its own end may have been told to nobody, and the listing passed it over."""
+    operator.api.create()
+    await operator.settle()
+    sent = operator.host.gate("signal_stop")
+    operator.api.delete()
+    await operator.settle()
+    operator.host.break_streams()
+    await operator.settle()
+    operator.host.lose_events = True
+    sent.set()
+    await operator.settle()
+    assert operator.containers == 0
+    assert operator.api.sandboxes == {}
