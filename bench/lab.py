@@ -98,7 +98,7 @@ class Sizes:
     """Events at each step whose processor time is measured."""
     step_idle_seconds: float = 15.0
     """At rest at each step; `idle` has the resyncs."""
-    stopped: int = 500
+    stopped: int = 1000
     """Stopped containers of others on the engine."""
     stopped_ours: int = 200
     """Sandboxes that are paused by Stop."""

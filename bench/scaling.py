@@ -77,7 +77,7 @@ async def _event_costs(lab: Lab) -> list[float]:
 
 async def stopped(lab: Lab) -> list[Row]:
     """With ever more stopped containers on the engine: none, then our own of Sandboxes that are
-    paused by Stop, then hundreds of others besides. What a resync and each deletion ask of the
+    paused by Stop, then a thousand of others besides. What a resync and each deletion ask of the
     engine is a listing of our own, which it finds among all that it has."""
     await lab.populate()
     ours, others = lab.sizes.stopped_ours, lab.sizes.stopped
