@@ -7,13 +7,13 @@ API, never of the `docker` command, which may be a client without an engine.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,6 @@ SECONDS_TO_START = 60
 SECONDS_TO_STOP = 60
 POLL_SECONDS = 0.1
 PREFIX = "sbx-engine-"
-_POOLS = int(IPv4Address("10.214.0.0"))
-"""Where the pools of subnets of tests' engines begin, see `_pool`."""
 
 
 def ensure_engine() -> str:
@@ -137,7 +135,7 @@ class OwnEngine:
             _remove_abandoned()
             # Short: a Unix socket's path has at most 107 characters.
             self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
-            self._bridge, self._number = _make_bridge()
+            self._bridge = _make_bridge()
         self.host = f"unix://{self.directory}/docker.sock"
         self.log = self.directory / "dockerd.log"
         self._runtimes = runtimes
@@ -207,8 +205,8 @@ class OwnEngine:
         self._namespaces.kill()
         if self._entered:
             self._entered.wait(SECONDS_TO_STOP)
-        _remove_networks(lambda number: number == self._number)
-        _ip("link", "delete", self._bridge, check=False)  # the last: it stands for the number
+        _remove_networks(self.directory)
+        _ip("link", "delete", self._bridge, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _entered_lives(self) -> bool:
@@ -223,7 +221,6 @@ class OwnEngine:
             f"--exec-root={self.directory}/exec",
             f"--pidfile={self.directory}/dockerd.pid",
             f"--bridge={self._bridge}",
-            f"--default-address-pool=base={_pool(self._number)},size=24",
             "--iptables=false",
             "--ip-masq=false",
             "--live-restore=false",
@@ -239,9 +236,8 @@ def _is_old() -> bool:
     return int(version.split()[2].partition(".")[0]) < 23
 
 
-def _make_bridge() -> tuple[str, int]:
-    """A bridge with a subnet of its own; returns its name, which begins with our pid, and the
-    number that is its subnet's and, at the name's end, the engine's."""
+def _make_bridge() -> str:
+    """A bridge with a subnet of its own; returns its name, which begins with our pid."""
     taken = subprocess.run(["ip", "-o", "address"], check=True, capture_output=True, text=True)
     for number in range(1, 255):
         address = f"10.213.{number}.1/24"
@@ -250,60 +246,30 @@ def _make_bridge() -> tuple[str, int]:
             _ip("link", "add", name, "type", "bridge")
             _ip("address", "add", address, "dev", name)
             _ip("link", "set", name, "up")
-            return name, number
+            return name
     raise DevError("no free subnet for a bridge: remove what tests left (`ip link delete sbx...`)")
 
 
-def _pool(number: int) -> IPv4Network:
-    """Where the networks of the engine of this number have their subnets: in 10.214.0.0 to
-    10.229.255.255, room for 16 of each engine."""
-    return IPv4Network((_POOLS + (number << 12), 20))
-
-
-def _remove_networks(condemned: Callable[[int], bool]) -> None:
-    """Delete the bridges of Docker's networks that lie in the pool of an engine whose number is
-    `condemned`: nothing else would, once it is gone."""
-    listed = subprocess.run(
-        ["ip", "-j", "-4", "address"], check=True, capture_output=True, text=True
-    )
-    found = [
-        link["ifname"]
-        for link in json.loads(listed.stdout or "[]")
-        # A link that has just gone leaves an empty entry.
-        if link.get("ifname", "").startswith("br-")
-        and any(condemned(number) for number in map(_number_of, link["addr_info"]) if number)
-    ]
-    for name in set(found) - (_machines_bridges() if found else set()):
-        _ip("link", "delete", name, check=False)
-
-
-def _number_of(address: dict[str, Any]) -> int | None:
-    """Of the engine in whose pool a bridge's address lies."""
-    number = (int(IPv4Address(address["local"])) - _POOLS) >> 12
-    return number if 0 < number < 255 and address["prefixlen"] == 24 else None
-
-
-def _machines_bridges() -> set[str]:
-    """Those of the machine's engine, whose administrator may use the same addresses."""
-    try:
-        with contextlib.closing(client(DEFAULT_HOST, timeout=10)) as engine:
-            return {f"br-{network['Id'][:12]}" for network in engine.networks()}
-    except (DockerException, OSError):
-        return set()  # there is none; or it will make them anew when it starts
+def _remove_networks(directory: Path) -> None:
+    """Delete the bridges of the networks that an engine had which kept its data there: nothing else
+    would, once it is gone, and its networks are the host's."""
+    store = directory / "data" / "network" / "files" / "local-kv.db"
+    if not store.exists():
+        return
+    known = {id_[:12].decode() for id_ in re.findall(rb"[0-9a-f]{64}", store.read_bytes())}
+    for path in Path("/sys/class/net").glob("br-*"):
+        if path.name.removeprefix("br-") in known:
+            _ip("link", "delete", path.name, check=False)
 
 
 def _remove_abandoned() -> None:
     """Bridges and folders of test processes that were killed; their dockerds died with them."""
-    living = set[int]()
     for path in Path("/sys/class/net").glob("sbx*-*"):
-        number = path.name.rpartition("-")[2]
-        if _lives(path.name.removeprefix("sbx")):
-            living |= {int(number)} if number.isdigit() else set()
-        else:
+        if not _lives(path.name.removeprefix("sbx")):
             _ip("link", "delete", path.name, check=False)
-    _remove_networks(lambda number: number not in living)
     for path in Path("/tmp").glob(f"{PREFIX}*"):
         if not _lives(path.name.removeprefix(PREFIX)):
+            _remove_networks(path)
             shutil.rmtree(path, ignore_errors=True)
 
 

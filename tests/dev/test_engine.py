@@ -48,14 +48,57 @@ def test_containers_end_with_a_stopped_engine(own: engine.OwnEngine) -> None:
 
 
 def test_a_closed_engine_leaves_nothing() -> None:
+    before = _links()
     with engine.OwnEngine() as closed:
         _start_httpd(closed)
+        _make_network(closed)
+        assert len(_links() - before) == 2
         directory = closed.directory
+    assert _links() == before
     assert not directory.exists()
     assert str(directory) not in Path("/proc/mounts").read_text()
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             assert str(directory) not in process.read_text()
+
+
+def test_what_a_killed_process_left_goes_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _links()
+    abandoned = engine.OwnEngine()
+    abandoned.start()
+    _make_network(abandoned)
+    abandoned._namespaces.kill()  # as with its process
+    dead = {
+        abandoned._bridge.removeprefix("sbx"),
+        abandoned.directory.name.removeprefix(engine.PREFIX),
+    }
+    monkeypatch.setattr(engine, "_lives", lambda name: name not in dead)
+    engine._remove_abandoned()
+    monkeypatch.undo()
+    assert not abandoned.directory.exists()
+    assert _links() == before
+
+
+def test_the_machines_own_bridge_stays(own: engine.OwnEngine) -> None:
+    """Some options of dockerd make it remove docker0, whoever's that is."""
+    with engine.client(engine.ensure_engine()) as client:
+        image = ensure_busybox(engine.ensure_engine())
+        container = client.create_container(image, host_config=client.create_host_config())["Id"]
+        try:
+            own.restart()
+            client.start(container)
+        finally:
+            client.remove_container(container, force=True)
+
+
+def _links() -> set[str]:
+    """Bridges of the machine; those of containers come and go."""
+    return {path.parent.name for path in Path("/sys/class/net").glob("*/bridge")}
+
+
+def _make_network(own: engine.OwnEngine) -> None:
+    with engine.client(own.host) as client:
+        client.create_network("net", driver="bridge")
 
 
 def _start_httpd(own: engine.OwnEngine) -> str:
