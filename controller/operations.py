@@ -70,10 +70,12 @@ class Operations:
         self._rules = rules
         self._engines = engines
         self._publish_address = publish_address
-        # Three queues: in one for all, a creation would wait behind a hundred removals, and a pause
-        # behind removals that hang.
+        # A queue for each kind: in one for all, a creation would wait behind a hundred removals, a
+        # pause behind removals that hang, and what is told of a hundred that ended behind their
+        # starts.
         self._creations = asyncio.Semaphore(at_once)
         self._removals = asyncio.Semaphore(at_once)
+        self._looks = asyncio.Semaphore(at_once)
         self._others = asyncio.Semaphore(at_once)
         self._pulls: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(PULLS_OF_A_NAMESPACE)
@@ -146,10 +148,12 @@ class Operations:
 
     def _slots(self, verb: Verb) -> asyncio.Semaphore:
         match verb:
-            case Verb.RUN:
+            case Verb.RUN | Verb.START:
                 return self._creations
             case Verb.CLEAN:
                 return self._removals
+            case Verb.OBSERVE | Verb.READ_KEY:
+                return self._looks
             case _:
                 return self._others
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.state import Verb
 from controller.engines.base import EngineUnreachable
 from controller.kube.api import ApiError, Conflict, Forbidden, Invalid
 from tests.unit.fakes import NAMESPACE, Operator
@@ -88,7 +89,7 @@ async def test_what_waits_for_a_slot_is_not_begun_once_it_is_unwanted(
     await up(operator, pauseMethod=method)
     operator.api.change(**PAUSED)
     await operator.settle()
-    slots = operator.operations._others
+    slots = operator.operations._slots(Verb.THAW if method == "Freeze" else Verb.START)
     taken = slots._value
     for _ in range(taken):
         await slots.acquire()
@@ -108,6 +109,16 @@ async def test_what_waits_for_a_slot_is_not_begun_once_it_is_unwanted(
     await operator.settle()
     assert not {"start", "thaw"} & set(operator.host.calls)
     assert not operator.exists() if ends == "delete" else operator.told()[0] == "PAUSED"
+
+
+async def test_an_end_is_told_however_many_wait_to_be_started(operator: Operator) -> None:
+    await up(operator, restartPolicy="Never")
+    slots = operator.operations._slots(Verb.START)
+    for _ in range(slots._value):
+        await slots.acquire()
+    operator.host.external_kill(operator.uid())
+    await operator.settle()
+    assert operator.told() == ("ERROR", "Exited")
 
 
 async def test_a_deletion_that_was_heard_and_not_judged_yet_ends_a_creation(
