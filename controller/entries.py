@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.core.names import FINALIZER
-from controller.core.resources import InvalidResource, Phase
+from controller.core.resources import InvalidResource, Phase, SandboxStatus
 from controller.core.state import (
     EngineView,
     Failure,
@@ -30,6 +30,8 @@ from controller.engines.base import EngineEvent
 
 log = logging.getLogger(__name__)
 
+OFFERED_AGAIN_SECONDS = 1.0
+"""After a change to an object that had no room for its status."""
 TOMBSTONE_SECONDS = 600.0
 """How long echoes of a deleted object are refused; watches are far faster."""
 
@@ -65,6 +67,21 @@ class InFlight:
 
 
 @dataclass(slots=True)
+class Unstored:
+    """A status that the API server refuses. `Entry.subject` has it all the same, so that decisions
+    go on from it; it is offered again from time to time, and soon after the object has changed."""
+
+    stored: SandboxStatus
+    """What the API server holds instead."""
+    retry_at: float
+    failures: int = 1
+    """In a row. Until `final`, they may be an outage."""
+    first_at: float = 0.0
+    final: bool = False
+    """Repeating cannot cure it."""
+
+
+@dataclass(slots=True)
 class Entry:
     """One Sandbox. Times are the event loop's."""
 
@@ -95,6 +112,10 @@ class Entry:
     refusal: Failure | None = None
     conflicted: bool = False
     """A write met a conflict that reading the object again did not explain."""
+    unstored: Unstored | None = None
+    """The API server does not take the status that `subject` has."""
+    reported: str = ""
+    """The reason of the Event that told of a refused write: one is enough until one succeeds."""
     probe: Probe | None = None
 
     def seen(self, engine: EngineView) -> Seen:
@@ -192,6 +213,19 @@ def implied(event: EngineEvent, holdings: Holdings | None) -> bool:
             return False
 
 
+def _with_unstored(entry: Entry, newer: Subject, now: float) -> Subject:
+    """A newer version of an object whose status the API server refused. The change may have made
+    room: the status is offered again soon, but not as often as somebody may edit the object."""
+    unstored = entry.unstored
+    if unstored is None or not unstored.final:
+        return newer
+    if newer.status != unstored.stored:
+        entry.unstored = None
+        return newer
+    unstored.retry_at = min(unstored.retry_at, now + OFFERED_AGAIN_SECONDS)
+    return replace(newer, status=entry.subject.status)
+
+
 class Entries:
     """All entries by UID, and the tombstones of those that are gone."""
 
@@ -238,7 +272,7 @@ class Entries:
         else:
             if subject.metadata.generation != entry.subject.metadata.generation:
                 entry.failure = entry.refusal = None  # a changed spec deserves a prompt attempt
-            entry.subject = subject
+            entry.subject = _with_unstored(entry, subject, now)
         if subject.metadata.deletion_timestamp is not None and entry.deleting_since is None:
             entry.deleting_since = now
             entry.refusal = None

@@ -10,26 +10,27 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from controller.core import names
-from controller.core.decide import ApiStep, Decision, decide
+from controller.core.decide import ApiStep, Decision, decide, may_go_on, terse
 from controller.core.reasons import ConditionType, Reason
 from controller.core.resources import SandboxStatus
 from controller.core.rules import Rules
 from controller.core.state import Failure, SecretState, Verb
 from controller.core.verdict import Operation
-from controller.entries import Engines, Entries, Entry
+from controller.entries import Engines, Entries, Entry, Unstored
 from controller.kube import session_keys
 from controller.kube.api import (
     ApiError,
     ApiUnreachable,
     Conflict,
-    Forbidden,
-    Invalid,
     KubeApi,
     NotFound,
+    Refused,
+    TooLarge,
 )
 from controller.kube.environment import session_key_of_user
 from controller.kube.events import EventPoster, News
@@ -43,6 +44,11 @@ _STEPS = 8
 """Steps of one key in a row; then the others have their turn."""
 _SECRET_RETRY = timedelta(seconds=2)
 _BEREAVED_RETRY_SECONDS = 1.0
+_REFUSED_RETRY_SECONDS = 60.0
+"""Until the API server is asked again for what it has refused: repeating does not cure it, a
+change of its settings, of a role or of a policy does."""
+_FINAL_AFTER = 5
+"""Failures in a row of one status write, while other writes are accepted, that count as refused."""
 _OUTAGE_WRITES_PER_SECOND = 50.0
 """Pace of statuses that only tell of an outage (invariant 4)."""
 
@@ -85,6 +91,9 @@ class Reconciler:
             try:
                 await self.reconcile(key)
                 self._queue.succeeded(key)
+            except Refused as error:
+                self._report(key, error)
+                self._queue.failed(key, _REFUSED_RETRY_SECONDS)
             except ApiError as error:
                 log.info("%s is tried again: %s", key, error)
                 self._queue.failed(key)
@@ -97,6 +106,7 @@ class Reconciler:
 
     async def reconcile(self, uid: str) -> None:
         """Bring one Sandbox as far as the API server lets it go now. Raises ApiError."""
+        untold: ApiError | None = None
         for _ in range(_STEPS):
             entry = self._entries.get(uid)
             if entry is None:
@@ -108,8 +118,13 @@ class Reconciler:
             deleting, wishes = entry.deleting_since, _wishes(entry)
             if decision.cancel and entry.in_flight is not None:
                 entry.in_flight.cancel()
-            if decision.status != entry.subject.status and not await self._tell(entry, decision):
-                return
+            if untold is None and self._to_be_stored(entry, decision):
+                try:
+                    if not await self._tell(entry, decision):
+                        return
+                except ApiError as error:
+                    untold = error
+                    await self._not_stored(entry, decision, error)
             if self._entries.get(uid) is not entry or entry.deleting_since != deleting:
                 continue  # it went, or its deletion came, while the status was written
             if _wishes(entry) != wishes:
@@ -119,16 +134,27 @@ class Reconciler:
                 if self._queue.pressed:
                     self._queue.add(uid)  # in a burst every deletion is shown before one goes on
                     return
+            unstored = entry.unstored
+            refused = unstored is not None and unstored.final
+            if unstored is not None and refused:
+                wait = unstored.retry_at - asyncio.get_running_loop().time()
+                self._queue.add_after(uid, wait)
+            if (untold or refused) and not may_go_on(entry.subject, decision, refused=refused):
+                break
             self._probe(entry, decision)
             if decision.look_again is not None and decision.look_again > now:
                 self._queue.add_after(uid, (decision.look_again - now).total_seconds())
             if decision.step is None:
                 self._begin(entry, decision.operation)
-                await self._label_users_key(entry)
-                return
+                if not untold:
+                    await self._label_users_key(entry)
+                break
             if not await self._take(entry, decision.step):
-                return
-        self._queue.add(uid)
+                break
+        else:
+            self._queue.add(uid)
+        if untold is not None and not isinstance(untold, Refused):
+            raise untold
 
     # Status
 
@@ -145,8 +171,11 @@ class Reconciler:
                 self._queue.add_after(entry.uid, turn - time)
                 return False
         before, meta = entry.subject.status, entry.subject.metadata
+        if entry.unstored is not None:
+            before = entry.unstored.stored
         changes = merge_patch(before.manifest(), decision.status.manifest())
         if not changes:
+            entry.unstored = None
             return True
         try:
             written = await self._api.patch_status(meta.namespace, meta.name, meta.uid, changes)
@@ -157,16 +186,82 @@ class Reconciler:
             # The name is another object's now, or the API server gave up against other writers.
             await self._refresh(entry, conflict)
             return False
-        except (Invalid, Forbidden) as error:
-            # Stored under a looser CRD, say: the present one refuses every write, the status's
-            # too. What the engine holds is removed all the same; the finalizer's removal waits.
-            if entry.deleting_since is None:
-                raise
-            log.warning("DELETING cannot be told of %s: %s", entry.uid, error)
-            return True
+        entry.unstored, entry.reported = None, ""
         self._written(entry, written)
         self._announce(entry, before, decision.status)
         return True
+
+    @staticmethod
+    def _to_be_stored(entry: Entry, decision: Decision) -> bool:
+        """Whether the status is written now. One that was refused is offered again in time, and a
+        new phase at once."""
+        unstored, status = entry.unstored, decision.status
+        if unstored is None or not unstored.final:
+            return status != entry.subject.status
+        early = asyncio.get_running_loop().time() < unstored.retry_at
+        if early and status.phase is entry.subject.status.phase:
+            entry.subject = replace(entry.subject, status=status)
+            return False
+        return True
+
+    async def _not_stored(self, entry: Entry, decision: Decision, error: ApiError) -> None:
+        """A status could not be stored. Where repeating cannot cure it, what goes on goes on from
+        it as if it were, the user is told by an Event, and what has room is stored."""
+        now = asyncio.get_running_loop().time()
+        unstored = entry.unstored
+        if unstored is None:
+            unstored = entry.unstored = Unstored(entry.subject.status, now, 0, now)
+        unstored.failures += 1
+        refused = isinstance(error, Refused)
+        # An answer that only this object gets: it has no room, and the words for it are unknown
+        # to us, or somebody's webhook fails for it.
+        refused |= (
+            error.status >= 500
+            and unstored.failures >= _FINAL_AFTER
+            and self._api.written_at > unstored.first_at
+        )
+        if not refused:
+            return
+        if isinstance(error, TooLarge):
+            await self._store_tersely(entry, unstored, decision.status)
+        self._report(entry.uid, error)
+        unstored.final = True
+        unstored.retry_at = now + _REFUSED_RETRY_SECONDS
+        entry.subject = replace(entry.subject, status=decision.status)
+
+    async def _store_tersely(self, entry: Entry, unstored: Unstored, status: SandboxStatus) -> None:
+        short, meta = terse(status), entry.subject.metadata
+        changes = merge_patch(unstored.stored.manifest(), short.manifest())
+        if not changes:
+            return
+        try:
+            obj = await self._api.patch_status(meta.namespace, meta.name, meta.uid, changes)
+        except ApiError as error:
+            log.info("%s: not even a short status can be stored: %s", entry.uid, error)
+            return
+        unstored.final = False  # what comes is the newest there is, and no status of ours is in it
+        self._written(entry, obj)
+        unstored.stored = entry.subject.status
+        entry.unstored = unstored
+
+    def _report(self, uid: str, error: ApiError) -> None:
+        """An Event says what the status cannot."""
+        entry = self._entries.get(uid)
+        log.warning("%s: the API server refuses a write: %s", uid, error)
+        if entry is None:
+            return
+        meta, phase = entry.subject.metadata, entry.subject.status.phase
+        reason, message = Reason.API_REFUSED, f"the API server refuses to store it: {error}"
+        if isinstance(error, TooLarge):
+            reason = Reason.OBJECT_TOO_LARGE
+            message = (
+                "the object is too large for the API server to store its status or finalizer: "
+                "remove annotations, labels, owner references or environment values. Nothing is "
+                "started for it until then; pausing and deleting go on"
+            )
+        if entry.reported != reason:
+            entry.reported = reason
+            self._events.post(News(meta, phase, reason, message, self._now()))
 
     def _only_tells_outage(self, entry: Entry, status: SandboxStatus) -> bool:
         stored = entry.subject.status
@@ -210,7 +305,7 @@ class Reconciler:
             key = session_keys.generate()
         elif spec is not None:
             # One that may not be read is told of once it is claimed, by the attempt to create.
-            with contextlib.suppress(Forbidden, Invalid):
+            with contextlib.suppress(Refused):
                 key = await session_key_of_user(self._api, meta.namespace, spec)
         if key is not None:
             labels[names.KEY_HASH_LABEL] = names.key_hash(key)
@@ -245,7 +340,7 @@ class Reconciler:
                 )
         except session_keys.KeyRefused as refused:
             return self._refused(entry, refused.reason, refused.message)
-        except (Forbidden, Invalid) as error:
+        except Refused as error:
             message = f"the API server refuses what the session key needs: {error}"
             log.info("%s: %s", entry.uid, message)
             return self._refused(entry, Reason.API_REFUSED, message)
@@ -305,9 +400,12 @@ class Reconciler:
         if spec is None or spec.session_key.mode == "Generate":
             try:
                 await session_keys.delete(self._api, entry.subject.metadata, entry.secret_uid)
-            except (Forbidden, Invalid) as error:
+            except ApiError as error:
+                # The engine does not wait for it (decide); the finalizer does.
                 message = f"the API server refuses to delete the session key's Secret: {error}"
                 entry.refusal = self._refusal(Reason.API_REFUSED, message)
+                if isinstance(error, ApiUnreachable):
+                    entry.refusal = replace(entry.refusal, silent=True)
                 return True
         entry.secret, entry.key, entry.refusal = SecretState.ABSENT, None, None
         return True
@@ -332,6 +430,7 @@ class Reconciler:
         except Conflict as conflict:
             await self._refresh(entry, conflict)
             return False
+        entry.reported = ""
         self._written(entry, written)
         return True
 

@@ -119,12 +119,12 @@ class WorkQueue:
         except TimeoutError:
             return
 
-    def failed(self, key: str) -> None:
+    def failed(self, key: str, cap_seconds: float = BACKOFF_CAP_SECONDS) -> None:
         """Work on the key failed: again after a backoff that doubles, with jitter, to a cap."""
         self.marked(key)  # nobody waits for one that cannot be marked now
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        backoff: float = min(BACKOFF_CAP_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
+        backoff: float = min(cap_seconds, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
         self.add_after(key, backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spread, no secret
 
     def succeeded(self, key: str) -> None:

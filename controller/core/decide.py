@@ -117,6 +117,46 @@ def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decisio
     return Decision(status, None, operation, False, verdict.look_again, probe)
 
 
+_NEEDS_NO_STATUS = frozenset(
+    {Verb.OBSERVE, Verb.READ_KEY, Verb.SIGNAL_STOP, Verb.KILL, Verb.CLEAN, Verb.UPDATE_LIMITS}
+)
+_ENDS_PROCESSES = _NEEDS_NO_STATUS | {Verb.FREEZE}
+
+
+def may_go_on(sandbox: Subject, decision: Decision, *, refused: bool) -> bool:
+    """Whether a decision is carried out although its status could not be stored.
+
+    A deletion always is. Where the API server did not answer, the rest waits for what a restart
+    must know (invariant 3): that a container is being stopped, and that it is frozen by us. Where
+    it `refused` for good, everything goes on that starts no process: a pause must not depend on
+    the room that the object has left.
+    """
+    if sandbox.metadata.deletion_timestamp is not None:
+        return True
+    if decision.operation is None:
+        return refused and decision.step is None
+    if refused:
+        return decision.operation.verb in _ENDS_PROCESSES
+    told = decision.status.pausing == sandbox.status.pausing
+    return told and decision.operation.verb in _NEEDS_NO_STATUS
+
+
+def terse(status: SandboxStatus) -> SandboxStatus:
+    """What fits where the object has no room left: the phase, what a restart must know, and the
+    conditions without their messages. What it drops makes room in a status that was stored."""
+    return status.model_copy(
+        update={
+            "exposed_urls": (),
+            "session_api_key_secret_ref": None,
+            "conditions": tuple(
+                condition.model_copy(update={"message": ""})
+                for condition in status.conditions
+                if condition.type == ConditionType.READY
+            ),
+        }
+    )
+
+
 def _unwanted(seen: Seen, operation: Operation | None) -> bool:
     """What is under way would let processes run, and that is not what is wanted any more."""
     return seen.busy in _STARTS and (operation is None or operation.verb not in _STARTS)

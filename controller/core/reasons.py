@@ -54,6 +54,7 @@ class Reason(StrEnum):
     SECRET_NAME_TAKEN = "SecretNameTaken"  # noqa: S105
     SESSION_KEY_TOO_SHORT = "SessionKeyTooShort"
     API_REFUSED = "ApiRefused"
+    OBJECT_TOO_LARGE = "ObjectTooLarge"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     # The engine as a whole.
     ENGINE_REACHABLE = "EngineReachable"

@@ -107,6 +107,8 @@ class Failure:
     message: str
     retry_at: datetime
     attempts: int = 1
+    silent: bool = False
+    """There was no answer: nothing to report yet."""
 
 
 @dataclass(frozen=True, slots=True)

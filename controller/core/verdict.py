@@ -196,8 +196,9 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
         Reason.DELETING,
         "the container, its volumes and its Secret are being removed",
     )
-    if seen.refusal is not None:
-        reason, message = Reason.CLEANUP_FAILED, _tried_again(seen.refusal)
+    refusal = None if seen.refusal is None or seen.refusal.silent else seen.refusal
+    if refusal is not None:
+        reason, message = Reason.CLEANUP_FAILED, _tried_again(refusal)
 
     def deleting(operation: Operation | None = None, look_again: datetime | None = None) -> Verdict:
         failure = seen.failure
@@ -214,7 +215,7 @@ def _gone(sandbox: Subject, seen: Seen, now: datetime) -> Verdict:
                     look_again=again,
                 )
             operation, look_again = retry, again
-        elif seen.refusal is None and not blank and _to_be_attempted(seen, operation):
+        elif refusal is None and not blank and _to_be_attempted(seen, operation):
             # Told until the next attempt has ended, and while nothing can be attempted.
             return Verdict(
                 Phase.DELETING,

@@ -9,8 +9,10 @@ half as much again as the request. Errors:
      |   +- Unauthorized 401, and the source of the credentials has no others yet
      |- NotFound         404 for this very object
      |- Conflict         409: another uid, a newer resourceVersion, or the name is taken
-     |- Forbidden        403
-     +- Invalid          422
+     +- Refused          every other answer that repeating the call cannot cure
+         |- Forbidden    403
+         |- Invalid      422
+         +- TooLarge     413, or etcd's word that the object would exceed its limit (a 500)
 
 A message never holds the body of a request: Secrets are among them. It holds what the API server
 says, but not where that repeats a value.
@@ -76,11 +78,19 @@ class Conflict(ApiError):
     pass
 
 
-class Forbidden(ApiError):
+class Refused(ApiError):
     pass
 
 
-class Invalid(ApiError):
+class Forbidden(Refused):
+    pass
+
+
+class Invalid(Refused):
+    pass
+
+
+class TooLarge(Refused):
     pass
 
 
@@ -103,8 +113,13 @@ _KINDS: dict[int, type[ApiError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    413: TooLarge,
     422: Invalid,
 }
+_RETRIED = (408, 429)
+"""Answers below 500 that ask for the same request again."""
+_LIMIT_PASSED = ("request is too large", "message larger than max", "entity too large")
+"""What a 500 says of an object beyond etcd's limit: etcd's server, its gRPC client, a proxy."""
 
 
 class KubeApi:
@@ -114,6 +129,8 @@ class KubeApi:
         self._credentials = credentials
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
+        self.written_at = float("-inf")
+        """When a write was last accepted, by the event loop's clock."""
 
     async def close(self) -> None:
         if self._session is not None:
@@ -274,6 +291,8 @@ class KubeApi:
             raise ApiUnreachable(f"{request}: the connections were closed") from None
         if response.status >= 300:
             raise _error(request, response.status, raw)
+        if request.method != "GET":
+            self.written_at = asyncio.get_running_loop().time()
         return raw
 
     async def _connected(self) -> aiohttp.ClientSession:
@@ -311,13 +330,15 @@ def _error(request: _Request, status: int, raw: bytes) -> ApiError:
         reason, message, named = "", "", False
     if repeats(f"{reason} {message}", request.secrets):
         reason, message = "", WITHHELD
-    kind = _KINDS.get(status, ApiError)
+    kind = _KINDS.get(status, Refused)
     if status == 404 and not named:
         # While a CRD changes, the API server knows none of its objects for a moment: taking that
         # for "gone" would abandon them.
         kind = NotServed
-    if status >= 500 or status == 429:
+    if status >= 500 or status in _RETRIED:
         kind = ApiUnreachable
+        if any(words in message.lower() for words in _LIMIT_PASSED):
+            kind = TooLarge
     return kind(f"{request}: {status} {message or reason}"[:1024], status, reason)
 
 

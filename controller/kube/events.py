@@ -93,6 +93,14 @@ def _refilled(left: float, since: float, now: float) -> float:
     return min(float(_BURST), left + (now - since) / _REFILL_SECONDS)
 
 
+def _is_warning(news: News) -> bool:
+    return news.phase in (Phase.ERROR, Phase.MISSING) or news.reason in (
+        Reason.OBJECT_TOO_LARGE,
+        Reason.API_REFUSED,
+        Reason.CLEANUP_FAILED,
+    )
+
+
 def _event(news: News, instance: str) -> dict[str, Any]:
     at = news.at.isoformat().replace("+00:00", "Z")
     second = news.at.replace(microsecond=0).isoformat().replace("+00:00", "Z")
@@ -110,7 +118,7 @@ def _event(news: News, instance: str) -> dict[str, Any]:
             "name": news.meta.name,
             "uid": news.meta.uid,
         },
-        "type": "Warning" if news.phase in (Phase.ERROR, Phase.MISSING) else "Normal",
+        "type": "Warning" if _is_warning(news) else "Normal",
         "reason": news.reason,
         "message": (news.message or news.reason)[:_MESSAGE],
         "source": {"component": names.FIELD_MANAGER},

@@ -150,10 +150,13 @@ class Shell:
         return self._go_on(w, i, pend.dec, pend.deleting, pend.gen)
 
     def status_unanswered(self, w: World, i: int, lands: bool) -> World:
-        """The status write fails, or lands without an answer."""
+        """The status write fails, or lands without an answer. A deletion goes on all the same."""
+        pend = w.ones[i].pend
+        assert pend is not None
         if lands:
             w, _ = self.status_lands(w, i)
-        return self._unanswered(w, i, lands)
+        w = self._unanswered(w, i, lands)
+        return self._go_on(w, i, pend.dec, pend.deleting, pend.gen) if pend.deleting else w
 
     def _unanswered(self, w: World, i: int, lands: bool) -> World:
         one = w.ones[i]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -21,7 +22,7 @@ from controller.engines.memory import MemoryEngine, MemoryHost
 from controller.enginewatch import EngineWatch
 from controller.entries import Engines, Entries, Entry
 from controller.handlers import Watch
-from controller.kube.api import ApiUnreachable, Conflict, Forbidden, KubeApi, NotFound
+from controller.kube.api import ApiUnreachable, Conflict, Forbidden, KubeApi, NotFound, TooLarge
 from controller.kube.events import EventPoster
 from controller.operations import Operations
 from controller.prober import Prober
@@ -60,6 +61,9 @@ class FakeApi:
         self.reads: list[str] = []
         self.watchers: list[Callable[[str, Obj], None]] = []
         self.down = False
+        self.written_at = float("-inf")
+        self.limit: int | None = None
+        """Bytes of JSON that an object may have, as etcd has a limit; None: no limit."""
         self.changed = asyncio.Event()
         self._failures: dict[str, list[Exception]] = {}
         self._lost: list[str] = []
@@ -214,6 +218,7 @@ class FakeApi:
 
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         await self._turn("create_event")
+        self.written_at = asyncio.get_running_loop().time()
         self.events.append(copy.deepcopy(dict(event)))
 
     # The store
@@ -234,6 +239,13 @@ class FakeApi:
     def _store(self, obj: Obj, changes: Mapping[str, Any]) -> None:
         before = copy.deepcopy(obj)
         _merge(obj, changes)
+        if self.limit is not None and len(json.dumps(obj)) > max(
+            self.limit, len(json.dumps(before))
+        ):
+            obj.clear()
+            obj.update(before)
+            raise TooLarge("etcdserver: request is too large", 500)
+        self.written_at = asyncio.get_running_loop().time()
         if "status" in obj:
             obj["status"].setdefault("phase", "STARTING")  # the CRD's default
         if obj != before:
