@@ -91,6 +91,8 @@ class ContainerSpec:
     runtime: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """The user's labels; those of the operator are added by the engine and win."""
+    allowed_labels: tuple[str, ...] = ()
+    """Patterns of the labels that a container may have from its image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,9 @@ class Engine(Protocol):
 
     async def environment(self, container_id: str) -> Mapping[str, str]:
         """The environment that the container was created with: it holds the session key."""
+
+    async def advisories(self) -> tuple[str, ...]:
+        """What an administrator should know of the engine: each a sentence, and what to do."""
 
     async def image_present(self, image: str) -> bool: ...
 

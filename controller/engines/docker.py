@@ -16,6 +16,7 @@ What is said to Docker and what it means is in dockerwords.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import threading
@@ -28,6 +29,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -46,6 +48,7 @@ from controller.core.names import Owner
 from controller.core.reasons import Reason
 from controller.core.state import Container, Holdings, Limits
 from controller.engines import dockerwords as words
+from controller.engines import rootpaths
 from controller.engines.base import (
     ContainerSpec,
     EngineEvent,
@@ -69,6 +72,9 @@ _PULLS = 16
 _PULL_SECONDS = 3600.0
 _PULL_SILENCE_SECONDS = 300.0
 _SILENT = "The engine does not answer"
+_IMAGES_KNOWN = 1024
+_GO_MODE_SYMLINK = 1 << 27
+"""fs.ModeSymlink of Go, whose file modes Docker's API has."""
 
 
 class DockerEngine:
@@ -81,6 +87,7 @@ class DockerEngine:
         base_url: str | None = None,
         width: int = 8,
         timeout_seconds: float = 30.0,
+        require_patched_runc: bool = False,
     ) -> None:
         """`base_url` None: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH as Docker's CLI.
 
@@ -90,6 +97,8 @@ class DockerEngine:
         self.owner = owner
         self._base_url = base_url
         self._timeout = timeout_seconds
+        self._require_patched_runc = require_patched_runc
+        self._images: dict[str, _EnginePaths] = {}
         answers = Answers()
         self._pulse = Lane("docker-pulse", 1, answers)
         self._reads = Lane("docker-read", _READERS, answers)
@@ -159,6 +168,10 @@ class DockerEngine:
         pairs = (entry.partition("=") for entry in details["Config"].get("Env") or ())
         return {name: value for name, _, value in pairs}
 
+    async def advisories(self) -> tuple[str, ...]:
+        advisory = words.runc_advisory(await self._call(self._reads, lambda c: c.version()))
+        return (advisory,) if advisory else ()
+
     async def image_present(self, image: str) -> bool:
         def inspect(client: Any) -> bool:
             with _tolerating(404):
@@ -182,6 +195,8 @@ class DockerEngine:
 
     async def start(self, container_id: str) -> None:
         def start(client: Any) -> None:
+            self._check_runc(client)
+            self._check_paths(client, container_id)
             try:
                 client.start(container_id)
             except APIError as error:
@@ -454,7 +469,10 @@ class DockerEngine:
 
     def _create_container(self, client: Any, spec: ContainerSpec) -> str:
         name = names.container_name(spec.uid)
-        body = words.container_body(self.owner, spec)
+        image = client.inspect_image(spec.image)
+        if complaint := words.image_complaint(image.get("Config") or {}):
+            raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
+        body = words.container_body(self.owner, spec, image.get("Config") or {})
         for _ in range(2):
             with _tolerating(409, "already in use"):
                 return str(client.create_container_from_config(body, name)["Id"])
@@ -465,6 +483,50 @@ class DockerEngine:
                 return str(details["Id"])
         # Docker reserves a name before the container can be seen.
         raise EngineRefused(Reason.ENGINE_REFUSED, f"Container {name} is still being created.")
+
+    def _check_runc(self, client: Any) -> None:
+        """Only where the settings ask for it: a runc that may lack a fix starts nothing."""
+        if self._require_patched_runc and (advisory := words.runc_advisory(client.version())):
+            raise EngineRefused(
+                Reason.NOT_ALLOWED,
+                f"{advisory} The setting require_patched_runc lets nothing start on it.",
+            )
+
+    def _check_paths(self, client: Any, container_id: str) -> None:
+        """Before every start: nothing that the engine resolves inside the container's root leads
+        out of it (invariant 15). All mounts count, those of the image's VOLUME lines too."""
+        details = client.inspect_container(container_id)
+        if details["State"]["Running"]:
+            return  # nothing is resolved for it any more
+        if complaint := words.image_complaint(details["Config"], of_container=True):
+            raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
+        mounts, directory = words.resolved_paths(details)
+        root = rootpaths.Root(partial(_ask, client, container_id))
+        fresh = not words.has_run(details)
+        known = self._images.get(details["Image"]) if fresh else None
+        field = "spec.image: its file system"
+        try:
+            if known is None or mounts:
+                # With mounts it is asked again where one of them changes what was seen before.
+                known = known or _EnginePaths(rootpaths.check_engine(root), tuple(root.visited))
+                reached = []
+                for path, field in mounts.items():  # noqa: B007 - read below
+                    reached.append(rootpaths.check_mount(root, path, known.files))
+                field = "spec.image: its file system"
+                if rootpaths.disturbs(reached, known.visited):
+                    rootpaths.check_engine(root)
+                elif fresh and not mounts:
+                    self._remember(details["Image"], known)
+            if directory not in ("", "/"):
+                field = "spec.workingDir (or the image's)"
+                rootpaths.check_working_directory(root, directory)
+        except rootpaths.UnsafePath as unsafe:
+            raise EngineRefused(Reason.INVALID_SPEC, f"{field}: {unsafe.why}.") from None
+
+    def _remember(self, image: str, paths: _EnginePaths) -> None:
+        self._images[image] = paths
+        if len(self._images) > _IMAGES_KNOWN:
+            self._images.pop(next(iter(self._images)), None)
 
     def _ensure_volume(self, client: Any, spec: ContainerSpec, volume: VolumeSpec) -> None:
         """Docker answers with the volume that is there, if one is: whose it is, its labels tell."""
@@ -505,6 +567,34 @@ class DockerEngine:
         labels = labels or {}
         owner = labels.get(names.OWNER_LABEL)
         return owner == self.owner.label and labels.get(names.UID_LABEL) == uid
+
+
+@dataclass(frozen=True, slots=True)
+class _EnginePaths:
+    """Of an image that was never run, without mounts: where the engine's own files are, and the
+    paths that were looked at for it."""
+
+    files: tuple[str, ...]
+    visited: tuple[str, ...]
+
+
+def _ask(client: Any, container_id: str, path: str) -> rootpaths.Entry | None:
+    """What is at a path of a stopped container. Docker resolves the directories of `path`, and says
+    where a symlink at its end leads in the end."""
+    answer = client.head(
+        client._url("/containers/{0}/archive", container_id),
+        params={"path": path},
+        timeout=client.timeout,
+    )
+    if answer.status_code == 404:
+        return None
+    told = answer.headers.get("X-Docker-Container-Path-Stat")
+    if answer.status_code != 200 or told is None:
+        raise rootpaths.UnsafePath("has a path in it that the engine cannot follow to its end")
+    stat = json.loads(base64.b64decode(told))
+    if not stat["mode"] & _GO_MODE_SYMLINK:
+        return rootpaths.Entry()
+    return rootpaths.Entry(stat["linkTarget"])
 
 
 class _SocketClient(APIClient):

@@ -385,6 +385,9 @@ class MemoryEngine:
         async with self.host.serve("environment"):
             return dict(self._get(container_id)[0].spec.env)
 
+    async def advisories(self) -> tuple[str, ...]:
+        return self.host.advisories
+
     async def image_present(self, image: str) -> bool:
         async with self.host.serve("image_present"):
             return image in self.host.images
