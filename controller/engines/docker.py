@@ -68,6 +68,8 @@ _PULLS = 16
 """A thread each. Whoever asks keeps one tenant from taking them all."""
 _PULL_SECONDS = 3600.0
 _PULL_SILENCE_SECONDS = 300.0
+_MAX_LINE = 1 << 20
+"""Bytes of one line of a stream: events carry all labels, and a registry may say what it likes."""
 _SILENT = "The engine does not answer"
 
 
@@ -573,7 +575,8 @@ _END = object()
 class _Stream:
     """An answer that comes line by line, read by a thread of its own into `items`.
 
-    `items` gets None (the answer has begun), JSON objects, then an EngineError or _END.
+    `items` gets None (the answer has begun; later: a line was left out), JSON objects, then an
+    EngineError or _END.
     """
 
     def __init__(self, request: Callable[[], Any]) -> None:
@@ -605,14 +608,15 @@ class _Stream:
                     return
                 self.response = response
             self._put(None)
-            for line in response.iter_lines(chunk_size=None):
-                if line:
-                    self._put(json.loads(line))
+            for line in _lines(response.iter_content(chunk_size=None)):
+                # What is too long is left out: a None says that something was missed.
+                self._put(None if line is None else json.loads(line))
         except (EngineRefused, EngineUnreachable) as error:
             end = error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             end = EngineUnreachable(_unreachable(error))
-        except (ValueError, AttributeError):  # Half a line; a response closed while it was read.
+        except (ValueError, RecursionError, AttributeError):
+            # Half a line; a nest of brackets; a response closed while it was read.
             end = EngineUnreachable("The engine's answer broke off.")
         finally:
             self._put(end)
@@ -622,6 +626,30 @@ class _Stream:
     def _put(self, item: Any) -> None:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.items.put_nowait, item)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
+    """The lines of an answer that are not empty; None in place of each that is longer than
+    _MAX_LINE. A line in many chunks is put together once, so it costs what its length does."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        for number, piece in enumerate(chunk.split(b"\n")):
+            if number:  # a line ends before this piece
+                if size > _MAX_LINE:
+                    yield None
+                elif line := b"".join(parts).strip():
+                    yield line
+                parts, size = [], 0
+            size += len(piece)
+            if size <= _MAX_LINE:
+                parts.append(piece)
+            else:
+                parts.clear()
+    if size > _MAX_LINE:
+        yield None
+    elif line := b"".join(parts).strip():
+        yield line
 
 
 @contextlib.contextmanager

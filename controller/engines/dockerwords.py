@@ -7,14 +7,16 @@ Refused by Docker: refusal (a sentence that names the field to change), told, pl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import re2
+
 from controller.core import names, quantity
-from controller.core.discretion import WITHHELD, repeats
+from controller.core.discretion import MAX_TEXT, WITHHELD, repeats
 from controller.core.names import Owner
+from controller.core.plaintext import one_line
 from controller.core.reasons import Reason
 from controller.core.state import Container, Limits, Run
 from controller.engines.base import ContainerSpec, EngineEvent, EngineRefused, VolumeSpec
@@ -30,7 +32,7 @@ EVENT_ACTIONS = ("create", "start", "die", "oom", "pause", "unpause", "update", 
 """The actions that change what `container` reports; exec and health checks make many others."""
 
 MESSAGE_LENGTH = 512
-_READ_LENGTH = 4096
+_READ_LENGTH = MAX_TEXT
 """So much of a foreign text is read: it may be megabytes, made to be slow to search."""
 
 _RETAIN, _DELETE = "Retain", "Delete"
@@ -182,7 +184,7 @@ def container(details: Mapping[str, Any]) -> Container:
         error=_cause(state.get("Error") or "")[1],
         ports=_ports((details.get("NetworkSettings") or {}).get("Ports") or {}) if alive else {},
         spec_hash=labels.get(names.SPEC_HASH_LABEL, ""),
-        stop_grace_seconds=int(grace) if grace.isdecimal() else 10,
+        stop_grace_seconds=int(grace) if len(grace) < 10 and grace.isdecimal() else 10,
         limits=_limits(host),
     )
 
@@ -241,13 +243,13 @@ def _limits(host: Mapping[str, Any]) -> Limits:
 
 _MEMORY = "spec.resources.limits.memory"
 _EXEC = (
-    r'exec: "(?P<what>[^"]+)":.*?(?P<why>executable file not found|no such file or directory'
+    r'exec: "(?P<path>[^"]+)":.*?(?P<why>executable file not found|no such file or directory'
     r"|permission denied|is a directory|exec format error)"
 )
 
 # Docker's texts, 20.10 to 29; the first that matches is it.
-_CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), reason, sentence)
+_CAUSES: tuple[tuple[Any, Reason, str], ...] = tuple(
+    (re2.compile(f"(?is){pattern}"), reason, sentence)
     for pattern, reason, sentence in (
         (
             # The rest of this text may quote a value.
@@ -313,8 +315,8 @@ _CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
             "The command {what} cannot be run ({why}): check spec.command and the image.",
         ),
         (
-            r"cannot mkdir: (?P<what>.*?) is not a directory|working directory '(?P<what2>.*?)'"
-            r"|chdir to cwd \(\"(?P<what3>.*?)\"\)",
+            r"cannot mkdir: (?P<path>.*?) is not a directory|working directory '(?P<path2>.*?)'"
+            r"|chdir to cwd \(\"(?P<path3>.*?)\"\)",
             Reason.INVALID_SPEC,
             "spec.workingDir: {what} is not an absolute path of a directory that can be entered.",
         ),
@@ -340,29 +342,62 @@ _CAUSES: tuple[tuple[re.Pattern[str], Reason, str], ...] = tuple(
             "The network of this operator's containers is full: delete Sandboxes, or run another"
             " operator instance for more.",
         ),
+        (
+            r"duplicate mount point: (?P<path>\S+)",
+            Reason.INVALID_SPEC,
+            "spec.volumes: something else is mounted at {what} already: choose another mountPath.",
+        ),
+        (
+            r'mounting \\?"[^"]*" to rootfs (?:\\?"[^"]*" )?at \\?"(?P<path>[^"\\]*)'
+            r"(?:.*(?P<why>not a directory|permission denied|read-only file system|file exists"
+            r"|too many levels of symbolic links|outside of rootfs|no such file or directory))?",
+            Reason.START_FAILED,
+            "spec.volumes: nothing can be mounted at {what} ({why}): choose another mountPath.",
+        ),
         (r"invalid (container)?port", Reason.INVALID_SPEC, "spec.ports: {all}"),
         (r"mount (config|path|point)", Reason.INVALID_SPEC, "spec.volumes: {all}"),
     )
 )
 
-_NOT_FOUND_IN_REGISTRY = re.compile(
-    r"manifest unknown|manifest for .* not found|no matching manifest"
-    r"|repository does not exist|not found: does not exist",
-    re.IGNORECASE,
+_NOT_FOUND_IN_REGISTRY = re2.compile(
+    r"(?i)manifest unknown|manifest for .* not found|no matching manifest"
+    r"|repository does not exist|not found: does not exist"
 )
 
-_FOREIGN_BODY = re.compile(
-    r"(error parsing HTTP \d+ response body"
-    r"|\b(?:denied|unauthorized|unknown|unavailable|unsupported|toomanyrequests)): .*",
-    re.DOTALL,
+_FOREIGN_BODY = re2.compile(
+    r"(?s)(error parsing HTTP \d+ response body"
+    r"|\b(?:denied|unauthorized|unknown|unavailable|unsupported|toomanyrequests)): .*"
 )
 """What answered may be no registry, and Docker quotes it. Whoever names the image must not read so
 what other services say to the engine's machine."""
 
-_NOISE = re.compile(
+_NOISE = re2.compile(
     r"failed to create (shim task|shim|task for container): |OCI runtime \w+ failed: "
     r"|runc \w+ failed: |unable to start container process: |container_linux\.go:\d+: "
     r"|starting container process caused:? |error during container init: |: unknown$"
+)
+
+
+_LONG_ID = re2.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+_LOST = re2.compile(r"containerd\.sock|transport is closing|daemon is shutting down")
+
+_PATH = "(path)"
+"""What stands for a path of the engine's host: where its data is, is nobody's business."""
+
+# Whatever may be one: all absolute paths, and what looks like a part of one that has a space in it.
+_PATHS = re2.compile(
+    r"""(?P<url>\b[A-Za-z][-+.A-Za-z0-9]*://[^\s"'`<>,;()]*)"""
+    r"""|"\.{0,2}/[^"]+"|'\.{0,2}/[^']+'|`\.{0,2}/[^`]+`"""
+    r"""|(?P<before>^|[^-\w.~%@+/])\.{0,2}/"""
+    r"""(?:[^\s"'`]*[^\s"'`:,;)] [^\s"'`:]*/[^\s"'`]*|[^\s"'`]+)"""
+    r"""|[^\s"'`]*(?:overlay2?|volumes|containers|snapshots|rootfs|merged|_data)/[^\s"'`]*"""
+)
+_WEB = ("http://", "https://", "tcp://", "udp://", "oci://")
+
+# Of a path that the spec or the image names: it may be the engine's all the same.
+_OF_THE_ENGINE = re2.compile(
+    r"(?i)^/proc\b|^/sys\b|^(/var)?/run\b|/var/lib/(docker|containerd)|/overlay2?/|/vfs/dir/"
+    r"|/volumes/sbx-|/containers/[0-9a-f]{12}|/rootfs\b|/merged\b|/_data\b|\.sock\b|/containerd/"
 )
 
 
@@ -381,37 +416,50 @@ def told(explanation: str, secrets: Collection[str] = ()) -> str:
 
 
 def pull_refusal(image: str, explanation: str) -> EngineRefused:
-    explanation = explanation[:_READ_LENGTH]
+    explanation = one_line(explanation, _READ_LENGTH)
     missing = _NOT_FOUND_IN_REGISTRY.search(explanation)
     reason = Reason.IMAGE_NOT_FOUND if missing else Reason.IMAGE_PULL_FAILED
     explanation = _FOREIGN_BODY.sub(r"\1 (the rest of the answer is left out)", explanation)
-    return EngineRefused(reason, plain(f"Image {image} could not be pulled: {explanation}"))
+    message = f"Image {image} could not be pulled: {plain(explanation)}"
+    return EngineRefused(reason, one_line(message, MESSAGE_LENGTH))
 
 
 def lost_engine(status: int | None, explanation: str) -> bool:
     """The daemon answered, but is going down, coming up or without its own runtime."""
-    return status in (502, 503, 504) or bool(
-        re.search(
-            r"containerd\.sock|transport is closing|daemon is shutting down",
-            explanation[:_READ_LENGTH],
-        )
-    )
+    return status in (502, 503, 504) or bool(_LOST.search(one_line(explanation, _READ_LENGTH)))
 
 
 def plain(text: str) -> str:
-    """One bounded line: no control characters, no layers of the runtime, short IDs."""
-    text = "".join(c if c.isprintable() else " " for c in text[:_READ_LENGTH])
-    text = _NOISE.sub("", " ".join(text.split()))
-    text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)
-    return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 3] + "..."
+    """One bounded line: nothing hidden, no layers of the runtime, short IDs, no path of the
+    engine's host."""
+    text = _NOISE.sub("", one_line(text, _READ_LENGTH))
+    text = _LONG_ID.sub(r"\1", _PATHS.sub(_without_path, text))
+    return one_line(text, MESSAGE_LENGTH)
+
+
+def _without_path(found: Any) -> str:
+    text, url = found[0], found["url"]
+    if url is not None and url.lower().startswith(_WEB) and "://%2f" not in url.lower():
+        return str(url)
+    rest = text.rstrip(":.,;)]}>")
+    if text[:1] in "\"'`":
+        return f"{text[0]}{_PATH}{text[-1]}"
+    return f"{found['before'] or ''}{_PATH}{text[len(rest) :]}"
+
+
+def _own_path(path: str) -> str:
+    return _PATH if _OF_THE_ENGINE.search(path) else path
 
 
 def _cause(text: str) -> tuple[Reason | None, str]:
-    text = text[:_READ_LENGTH]
+    text = one_line(text, _READ_LENGTH)
     for pattern, reason, sentence in _CAUSES:
         if found := pattern.search(text):
             groups = found.groupdict()
             what = next((groups[k] for k in ("what", "what2", "what3") if groups.get(k)), "")
-            why = groups.get("why") or ""
-            return reason, plain(sentence.format(what=what, why=why, all=text))
+            path = next((groups[k] for k in ("path", "path2", "path3") if groups.get(k)), "")
+            what = _own_path(path) if path else plain(what)
+            why = groups.get("why") or "see the engine's log"
+            message = sentence.format(what=what, why=why, all=plain(text))
+            return reason, one_line(message, MESSAGE_LENGTH)
     return None, plain(text)

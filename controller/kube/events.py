@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.core import names
+from controller.core.plaintext import one_line
 from controller.core.reasons import Reason
 from controller.core.resources import ObjectMeta, Phase
 from controller.kube.api import ApiError, ApiUnreachable, KubeApi
@@ -25,7 +26,7 @@ _BACKLOG = 1000
 _YIELD_SECONDS = 1.0
 """How long one Event yields to the marking of deletions at the most."""
 _MESSAGE = 1024
-"""The API server's limit for an Event's message."""
+"""The API server's limit for an Event's message, in bytes."""
 _BURST = 25
 _REFILL_SECONDS = 300.0
 """Of one object so many at once, and one more in so many seconds, as client-go's recorder has it:
@@ -93,6 +94,10 @@ def _refilled(left: float, since: float, now: float) -> float:
     return min(float(_BURST), left + (now - since) / _REFILL_SECONDS)
 
 
+def _cut(text: str) -> str:
+    return text.encode(errors="replace")[:_MESSAGE].decode(errors="ignore")
+
+
 def _event(news: News, instance: str) -> dict[str, Any]:
     at = news.at.isoformat().replace("+00:00", "Z")
     second = news.at.replace(microsecond=0).isoformat().replace("+00:00", "Z")
@@ -112,7 +117,7 @@ def _event(news: News, instance: str) -> dict[str, Any]:
         },
         "type": "Warning" if news.phase in (Phase.ERROR, Phase.MISSING) else "Normal",
         "reason": news.reason,
-        "message": (news.message or news.reason)[:_MESSAGE],
+        "message": _cut(one_line(news.message or news.reason)),
         "source": {"component": names.FIELD_MANAGER},
         "firstTimestamp": second,
         "lastTimestamp": second,
