@@ -57,6 +57,7 @@ def docker_engine(settings: Settings, owner: names.Owner) -> Engine:
         base_url=settings.docker_host,
         width=settings.engine_concurrency,
         timeout_seconds=settings.engine_timeout_seconds,
+        require_patched_runc=settings.require_patched_runc,
     )
 
 

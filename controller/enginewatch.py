@@ -18,11 +18,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from controller.core.reasons import Reason
 from controller.core.state import EngineView, Holdings, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import Engine, EngineError, EngineEvent, EngineUnreachable
 from controller.entries import Engines, Entries
 from controller.kube.api import ApiError, KubeApi
+from controller.kube.events import about_namespace
 from controller.operations import clean, same
 from controller.reconciler import Reconciler
 from controller.workqueue import WorkQueue
@@ -64,6 +66,7 @@ class EngineWatch:
         self._now = now
         self._suspects: set[str] = set()
         self._round = 0
+        self._advised: set[str] = set()
         self._answered = now()
         """When the engine answered last: an outage counts from there."""
 
@@ -128,6 +131,27 @@ class EngineWatch:
         self._absorb(listing, began)
         for entry in self._entries:
             self._queue.add(entry.uid)
+        await self._advise()
+
+    async def _advise(self) -> None:
+        """Say once what is known against this engine: in the log, and as an Event on kube-system,
+        whose UID is this operator's identity."""
+        for advisory in await self._engine.advisories():
+            if advisory in self._advised:
+                continue
+            self._advised.add(advisory)
+            log.warning("%s", advisory)
+            event = about_namespace(
+                "kube-system",
+                self._engine.owner.cluster_uid,
+                Reason.ENGINE_OUTDATED,
+                advisory,
+                self._now(),
+            )
+            try:
+                await self._api.create_event("default", event)
+            except ApiError as error:
+                log.info("no Event tells of it: %s", error)
 
     def _away(self, why: str) -> None:
         view = self._engines.view

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -191,17 +192,28 @@ class Watch:
 
 
 def connection(credentials: Credentials, authorization: str | None) -> kopf.AiohttpSession:
-    """The operator's own credentials for kopf, on the running event loop.
+    """The operator's own credentials for kopf, on the running event loop, for reading alone.
 
     Of a certificate kopf would write the key to a file for itself."""
     configuration = credentials.configuration
+    read_only = aiohttp.TraceConfig()
+    read_only.on_request_start.append(_refuse_to_write)
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=credentials.tls),
         headers={} if authorization is None else {"Authorization": authorization},
         proxy=configuration.proxy,
         trust_env=False,
+        trace_configs=[read_only],
     )
     return kopf.AiohttpSession(server=configuration.host, aiohttp_session=session)
+
+
+async def _refuse_to_write(
+    _: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestStartParams
+) -> None:
+    """All writes are the reconciler's: kopf lists and watches here, whatever it is led to."""
+    if request.method != "GET":
+        raise PermissionError(f"kopf does not write here: {request.method}")
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -211,7 +223,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = NoProgress()
-    settings.persistence.finalizer = f"{names.GROUP}/unused"
+    # kopf takes a finalizer of this name away from any object: nobody may be able to guess it.
+    settings.persistence.finalizer = f"{names.GROUP}/{secrets.token_hex(16)}"
     settings.networking.error_backoffs = (0.1, 0.2, 0.5, 1, 2, 5)
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 15

@@ -11,15 +11,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import sys
 import threading
 import traceback
 from types import TracebackType
 from typing import Any, Literal
 
+from controller.core.plaintext import one_line
+
 
 class _Discreet(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # Names of objects are others' words, and one entry is one line.
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
     def formatException(self, ei: Any) -> str:
         return where(ei[1])
 
@@ -30,7 +36,7 @@ class _Json(_Discreet):
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": one_line(record.getMessage()),
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
@@ -59,7 +65,7 @@ def configure(level: str, form: Literal["plain", "json"]) -> None:
 def lost(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An event loop's exception handler: asyncio's own quotes the exception, and arguments."""
     error = context.get("exception")
-    message = re.split(r"[(<]", str(context.get("message", "")))[0].strip()
+    message = str(context.get("message", "")).partition("(")[0].partition("<")[0].strip()
     logging.getLogger("asyncio").error(
         "%s", message, exc_info=error if isinstance(error, BaseException) else None
     )

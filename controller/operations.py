@@ -392,4 +392,5 @@ def container_spec(
         limits=rules.limits(spec),
         runtime=spec.security.runtime,
         labels=spec.labels,
+        allowed_labels=rules.labels(meta.namespace),
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urlsplit
+
+import re2
 
 from controller.core.resources import SandboxSpec
 from controller.core.state import Container, Probe, run_id
@@ -35,7 +36,9 @@ _MAX_INTERIM = 8 * 1024
 """Bytes of 1xx answers before the final one."""
 _MAX_BODY = 64 * 1024
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n")
+_BYTES = re2.Options()
+_BYTES.encoding = re2.Options.Encoding.LATIN1
+_STATUS_LINE = re2.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r?\n", _BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,20 @@ the object that it found is the one it asked for.
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping
+
+import re2
 
 from controller.core.names import ID_ANNOTATION
 
 PREFIX = "id-"
 MAX_NAME = 63
-_PLAIN = re.compile(r"(?!id-)[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", re.ASCII)
+_PLAIN = re2.compile(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?")
 
 
 def object_name(sandbox_id: str) -> str:
     """The name of the object that this id belongs to. Defined for every str; raises nothing."""
-    if _PLAIN.fullmatch(sandbox_id):
+    if _is_plain(sandbox_id):
         return sandbox_id
     # A lone surrogate is no text, but asking for it must find nothing rather than fail.
     data = sandbox_id.encode("utf-8", "surrogatepass")
@@ -34,6 +35,16 @@ def object_name(sandbox_id: str) -> str:
     if data and len(encoded) <= MAX_NAME:
         return encoded
     return PREFIX + _base32(hashlib.sha256(data).digest())
+
+
+def _is_plain(sandbox_id: str) -> bool:
+    # re2 takes no lone surrogate, which isascii rules out.
+    return (
+        len(sandbox_id) <= MAX_NAME
+        and sandbox_id.isascii()
+        and not sandbox_id.startswith(PREFIX)
+        and _PLAIN.fullmatch(sandbox_id) is not None
+    )
 
 
 def annotations_of(sandbox_id: str) -> dict[str, str]:

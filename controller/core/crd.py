@@ -19,6 +19,8 @@ from typing import Any
 
 from controller.core.names import GROUP, KIND, PLURAL, VERSION
 from controller.core.resources import (
+    ENGINE_FILES,
+    KERNEL_PATHS,
     LABEL_KEY,
     Phase,
     ResourceLimits,
@@ -95,6 +97,11 @@ def _is_positive(limit: str) -> Rule:
     )
 
 
+def _within(paths: tuple[str, ...]) -> str:
+    """A pattern for these paths and what is below them; a dot stands for itself in brackets."""
+    return f"^({'|'.join(path.replace('.', '[.]') for path in paths)})(/|$)"
+
+
 IMMUTABLE = [
     _immutable(_alias(SandboxSpec, field))
     for field in SandboxSpec.model_fields
@@ -152,8 +159,8 @@ RULES: dict[str, list[Rule]] = {
             ".readiness.httpGet.port",
         ),
         Rule(
-            "!has(self.workingDir) || !(self.workingDir + '/').startsWith('/proc/')",
-            "workingDir must not be in /proc",
+            f"!has(self.workingDir) || !self.workingDir.matches('{_within(KERNEL_PATHS)}')",
+            "workingDir must not be in /dev, /proc or /sys",
             ".workingDir",
         ),
         Rule(
@@ -196,8 +203,8 @@ RULES: dict[str, list[Rule]] = {
     ],
     "Volume": [
         Rule(
-            "!(self.mountPath + '/').startsWith('/proc/')",
-            "mountPath must not be in /proc",
+            f"!self.mountPath.matches('{_within((*KERNEL_PATHS, *ENGINE_FILES))}')",
+            "mountPath must not be in /dev, /proc, /sys or at a file that the engine mounts itself",
             ".mountPath",
         ),
         Rule(

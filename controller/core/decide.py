@@ -7,11 +7,14 @@ the shell applies it and asks again after every change.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from controller.core import names
+from controller.core.plaintext import in_url, one_line, visible
 from controller.core.reasons import ConditionType, Reason
 from controller.core.resources import (
     Condition,
@@ -58,6 +61,12 @@ class Decision:
 
 def decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decision:
     """Decide about one Sandbox. `now` is aware and in UTC; raises nothing."""
+    decision = _decide(sandbox, seen, rules, now)
+    status = _shown(decision.status)
+    return decision if status is decision.status else replace(decision, status=status)
+
+
+def _decide(sandbox: Subject, seen: Seen, rules: Rules, now: datetime) -> Decision:
     stored = sandbox.status
     wished = wish(sandbox)
     claimed = names.FINALIZER in sandbox.metadata.finalizers
@@ -155,6 +164,42 @@ def terse(status: SandboxStatus) -> SandboxStatus:
             ),
         }
     )
+
+
+def _shown(status: SandboxStatus) -> SandboxStatus:
+    """The status without anything hidden in its texts: the one place that sees to it, for what was
+    composed and for what is stored, whoever wrote that. The same object where nothing is hidden."""
+    changes: dict[str, object] = {}
+    for field in ("sandbox_spec_id", "created_by_user_id"):
+        changes |= _changed(status, field, visible)
+    for name, fields in _PARTS:
+        part = getattr(status, name)
+        inner: dict[str, object] = {}
+        for field in fields if part is not None else ():
+            inner |= _changed(part, field, visible)
+        if inner:
+            changes[name] = part.model_copy(update=inner)
+    for field, text, clean in _LISTS:
+        parts = getattr(status, field)
+        if any(_changed(part, text, clean) for part in parts):
+            changes[field] = tuple(
+                part.model_copy(update=_changed(part, text, clean)) for part in parts
+            )
+    return status.model_copy(update=changes) if changes else status
+
+
+_PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("container", ("id", "engine_id", "name", "image_id", "reason")),
+    ("suspended", ("reason",)),
+    ("pausing", ("container_id",)),
+)
+_LISTS = (("conditions", "message", one_line), ("exposed_urls", "url", visible))
+
+
+def _changed(part: Any, field: str, clean: Callable[[str], str]) -> dict[str, object]:
+    before: str = getattr(part, field)
+    after = clean(before)
+    return {} if after == before else {field: after}
 
 
 def _unwanted(seen: Seen, operation: Operation | None) -> bool:
@@ -330,7 +375,7 @@ def _urls(
     return tuple(
         ExposedUrl(
             name=port.name,
-            url=f"{port.scheme}://{host}:{container.ports[port.container_port]}{port.path}",
+            url=f"{port.scheme}://{host}:{container.ports[port.container_port]}{in_url(port.path)}",
             port=container.ports[port.container_port],
         )
         for port in sandbox.spec.ports
@@ -370,6 +415,7 @@ def _condition(
 ) -> Condition:
     before = sandbox.status.condition(type_)
     value = "True" if status else "False"
+    message = one_line(message)  # as it is stored, or it would never be the same
     generation = sandbox.metadata.generation
     if before is not None and (
         (before.status, before.reason, before.message, before.observed_generation)

@@ -8,9 +8,10 @@ The grammar is k8s.io/apimachinery/pkg/api/resource's, without signs, since a li
 from __future__ import annotations
 
 import math
-import re
 from fractions import Fraction
 from functools import lru_cache
+
+import re2
 
 PATTERN = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
 """What the CRD's schema accepts as text. Two digits of exponent: more only burns memory."""
@@ -20,7 +21,7 @@ LIMIT = 2**63 - 1
 """Kubernetes and Docker count in 64 signed bits; Kubernetes cuts what is more to this number, so a
 value is valid below it."""
 
-_TEXT = re.compile(PATTERN.replace("$", r"\Z"), re.ASCII)
+_TEXT = re2.compile(PATTERN)
 _SUFFIXES = {
     "n": Fraction(1, 10**9),
     "u": Fraction(1, 10**6),
@@ -35,7 +36,7 @@ _SUFFIXES = {
 def parse(quantity: str | int) -> Fraction:
     """The exact value, above 0 and below 2^63-1. Raises ValueError with the rule in words."""
     text = str(quantity)
-    match = _TEXT.match(text) if len(text) <= MAX_LENGTH else None
+    match = _TEXT.fullmatch(text) if len(text) <= MAX_LENGTH and text.isascii() else None
     if match is None or isinstance(quantity, bool):
         raise ValueError(
             "should be a Kubernetes quantity, a number with an optional suffix: "

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     ENGINE_REACHABLE = "EngineReachable"
     ENGINE_UNREACHABLE = "EngineUnreachable"
     ENGINE_CHANGED = "EngineChanged"
+    ENGINE_OUTDATED = "EngineOutdated"
 
 
 class ConditionType(StrEnum):

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
+import re2
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -40,7 +40,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from controller.core import quantity
+from controller.core import plaintext, quantity
 from controller.core.names import API_VERSION, KIND, SECRET_KEY
 from controller.core.state import Limits
 
@@ -141,19 +141,44 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?
 MOUNT_PATH = rf"^(/(\.?{_X})+\.?)+$"
 DIRECTORY = rf"^(/(\.?{_X})+\.?)*/?$"
 URL_PATH = rf"^(/(\.?{_U})+\.?)*/?$"
-NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"  # terminals obey the upper ones too
 LABEL_KEY = r"^[A-Za-z0-9][-._/A-Za-z0-9]*$"
+_LABEL_KEY = re2.compile(LABEL_KEY)
+
+
+def _all_visible(text: str) -> str:
+    # By the pattern and not by `visible`, so that it is what the API server asks for.
+    if not (text.isascii() and text.isprintable()) and not (
+        _SEEN.fullmatch(text) and _NOT_HIDDEN.fullmatch(text)
+    ):
+        raise ValueError("should have no control, format or other invisible characters")
+    return text
+
+
+_SEEN, _NOT_HIDDEN = re2.compile(plaintext.SEEN), re2.compile(plaintext.NOT_HIDDEN)
+_VISIBLE = (
+    Field(
+        json_schema_extra={
+            "allOf": [{"pattern": plaintext.SEEN}, {"pattern": plaintext.NOT_HIDDEN}]
+        }
+    ),
+    AfterValidator(_all_visible),
+)
+"""For every text that is shown to people: terminals, kubectl's columns, messages, URLs."""
 
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
 EntryName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 EnvName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][-._A-Za-z0-9]*$")]
 # Upper case and underscores too: AGENT_SERVER and WORKER_1 are the standard names.
-PortName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][-_A-Za-z0-9]*$")]
+PORT_NAME = r"^[A-Za-z][-_A-Za-z0-9]*$"
+_PORT_NAME = re2.compile(PORT_NAME)
+PortName = Annotated[str, Field(min_length=1, max_length=63, pattern=PORT_NAME)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
-LabelValue = Annotated[str, Field(max_length=253, pattern=NO_CONTROL)]
-Word = Annotated[str, Field(max_length=253, pattern=NO_CONTROL)]
+LabelValue = Annotated[str, Field(max_length=253), *_VISIBLE]
+# A status is read whatever stands in it, and is written without what is hidden: see decide.
+_SHOWN = Field(json_schema_extra={"pattern": plaintext.NOT_HIDDEN})
+Word = Annotated[str, Field(max_length=253), _SHOWN]
 
 
 def _read_quantity(value: object) -> str | int:
@@ -178,8 +203,9 @@ Quantity = Annotated[
 
 
 def _read_port(value: object) -> str | int:
-    if isinstance(value, str) and 0 < len(value) <= 63:
-        return value
+    name = value if isinstance(value, str) and len(value) <= 63 and value.isascii() else ""
+    if _PORT_NAME.fullmatch(name):
+        return name
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 65535:
         return value
     raise ValueError("should be the name of a port, or a number from 1 to 65535")
@@ -192,6 +218,7 @@ PortRef = Annotated[
         {
             "x-kubernetes-int-or-string": True,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": PORT_NAME,
             "maxLength": 63,
         }
     ),
@@ -216,15 +243,32 @@ Timestamp = Annotated[
 """RFC 3339 with Z; whole seconds from the API server, microseconds where we write them."""
 
 
-def _outside_proc(path: str) -> str:
-    # Files of the host that a runtime has open are in /proc while it starts a container.
-    if f"{path}/".startswith("/proc/"):
-        raise ValueError("should not be in /proc")
-    return path
+KERNEL_PATHS = ("/dev", "/proc", "/sys")
+"""What shows the kernel and its devices: while a container starts, files of the host are open
+there, and what the runtime opens there is the host's (CVE-2025-31133)."""
+ENGINE_FILES = (
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/sbin/docker-init",
+    "/.dockerenv",
+    "/run/secrets",
+)
+"""What an engine mounts or makes by itself in every container, or in some."""
+
+
+def _outside(paths: tuple[str, ...]) -> AfterValidator:
+    def check(path: str) -> str:
+        for place in paths:
+            if f"{path}/".startswith(f"{place}/"):
+                raise ValueError(f"should not be in {place}")
+        return path
+
+    return AfterValidator(check)
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    if not all(len(key) <= 253 and re.fullmatch(LABEL_KEY, key) for key in labels):
+    if not all(len(key) <= 253 and key.isascii() and _LABEL_KEY.fullmatch(key) for key in labels):
         raise ValueError("should have keys of 253 letters, digits, '-', '.', '_' and '/' at most")
     return labels
 
@@ -302,7 +346,7 @@ class Port(Model):
     """Port inside the container, 1 to 65535."""
     scheme: Literal["http", "https"] = "http"
     """Scheme of the reported URL, and of the readiness probe on this port."""
-    path: Annotated[str, Field(max_length=1024, pattern=URL_PATH)] = ""
+    path: Annotated[str, Field(max_length=1024, pattern=URL_PATH), *_VISIBLE] = ""
     """Path of the reported URL, absolute, without '..'. Empty for none."""
     host_port: PortNumber | None = None
     """Port on the engine's host. Leave it unset: the engine then chooses a free one. The
@@ -347,10 +391,12 @@ class Volume(Model):
     mount_path: Annotated[
         str,
         Field(min_length=1, max_length=1024, pattern=MOUNT_PATH),
-        AfterValidator(_outside_proc),
+        *_VISIBLE,
+        _outside((*KERNEL_PATHS, *ENGINE_FILES)),
     ]
     """Where it appears in the container: absolute, without '..', ':' or a '/' at the end, and not
-    in /proc."""
+    in /dev, /proc, /sys or at a file that the engine mounts itself, such as /etc/hosts. A path that
+    leads there through a symbolic link is refused when the container starts."""
     read_only: bool = False
     """Mount it read-only."""
     managed: ManagedVolume | None = None
@@ -385,7 +431,7 @@ class HttpGet(Model):
     """An HTTP GET to the container; a status from 200 to 399 is a success. Redirects are not
     followed."""
 
-    path: Annotated[str, Field(max_length=1024, pattern=URL_PATH)] = "/"
+    path: Annotated[str, Field(max_length=1024, pattern=URL_PATH), *_VISIBLE] = "/"
     """Path to get, absolute, without '..'."""
     port: PortRef
     """A port out of spec.ports: its name, or its containerPort."""
@@ -461,11 +507,13 @@ class SandboxSpec(Model):
         Annotated[
             str,
             Field(min_length=1, max_length=1024, pattern=DIRECTORY),
-            AfterValidator(_outside_proc),
+            *_VISIBLE,
+            _outside(KERNEL_PATHS),
         ]
         | None
     ) = None
-    """Directory that the container starts in, absolute, not in /proc. Without it, the image's."""
+    """Directory that the container starts in, absolute, not in /dev, /proc or /sys. Without it, the
+    image's."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=256)] = ()
     """Environment variables. They win over those of envFrom."""
     env_from: Annotated[tuple[EnvFromSource, ...], Field(max_length=16)] = ()
@@ -493,9 +541,7 @@ class SandboxSpec(Model):
     it, with the same volumes and session key."""
     session_key: SessionKey = SessionKey()
     """The key that a client presents to the server in the sandbox."""
-    created_by_user_id: Annotated[str, Field(min_length=1, max_length=253, pattern=NO_CONTROL)] | (
-        None
-    ) = None
+    created_by_user_id: Annotated[str, Field(min_length=1, max_length=253), *_VISIBLE] | None = None
     """The user this Sandbox is for, as the application that created it says; not verified. Select
     by it: --field-selector spec.createdByUserId=ID."""
     termination_grace_period_seconds: Annotated[int, Field(ge=0, le=3600)] = 10
@@ -586,7 +632,7 @@ class ExposedUrl(Model):
 
     name: PortName
     """Name of the port in spec.ports."""
-    url: Annotated[str, Field(max_length=2048)]
+    url: Annotated[str, Field(max_length=2048), _SHOWN]
     """URL for clients."""
     port: PortNumber
     """Port on the engine's host."""
@@ -659,7 +705,9 @@ class Condition(Model):
         _Interned,
     ]
     """Why, as one word for programs."""
-    message: Annotated[str, Field(max_length=8192), _cut(8192)] = ""
+    message: Annotated[
+        str, Field(max_length=plaintext.MESSAGE_LENGTH), _SHOWN, _cut(plaintext.MESSAGE_LENGTH)
+    ] = ""
     """Why, and what to do, for people."""
     last_transition_time: Timestamp
     """When status changed last."""
@@ -672,7 +720,7 @@ class SandboxStatus(Model):
 
     phase: Phase = Phase.STARTING
     """STARTING, RUNNING, PAUSED, ERROR, DELETING or MISSING. The condition Ready says why."""
-    sandbox_spec_id: Annotated[str, Field(max_length=512)] = ""
+    sandbox_spec_id: Annotated[str, Field(max_length=512), _SHOWN] = ""
     """What it was made from, in OpenHands' sense: the template's name, or the image."""
     created_by_user_id: Word = ""
     """Copy of spec.createdByUserId."""

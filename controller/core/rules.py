@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from controller.core import globs
 from controller.core.resources import SandboxSpec
 from controller.core.state import Limits
 
@@ -42,7 +42,7 @@ class Rules:
     def refuse(self, namespace: str, spec: SandboxSpec) -> Refusal | None:
         """The first field of `spec` that the settings do not allow in `namespace`."""
         if spec.image is not None and not any(
-            fnmatchcase(spec.image, pattern) for pattern in _of(self.allowed_images, namespace)
+            globs.matches(spec.image, pattern) for pattern in _of(self.allowed_images, namespace)
         ):
             return Refusal(
                 "spec.image", f"image {spec.image} is not among the operator's allowed_images"
@@ -63,12 +63,16 @@ class Rules:
                 )
         for label in spec.labels:
             patterns = _of(self.allowed_labels, namespace)
-            if not any(fnmatchcase(label, pattern) for pattern in patterns):
+            if not any(globs.matches(label, pattern) for pattern in patterns):
                 return Refusal(
                     f"spec.labels[{label}]",
                     f"label {label} is not among the operator's allowed_labels",
                 )
         return None
+
+    def labels(self, namespace: str) -> tuple[str, ...]:
+        """Patterns of the labels that a container of the namespace may have."""
+        return _of(self.allowed_labels, namespace)
 
     def limits(self, spec: SandboxSpec) -> Limits:
         """The spec's limits, the settings' where it has none."""

@@ -71,6 +71,8 @@ _PULLS = 16
 """A thread each. Whoever asks keeps one tenant from taking them all."""
 _PULL_SECONDS = 3600.0
 _PULL_SILENCE_SECONDS = 300.0
+_MAX_LINE = 1 << 20
+"""Bytes of one line of a stream: events carry all labels, and a registry may say what it likes."""
 _SILENT = "The engine does not answer"
 _IMAGES_KNOWN = 1024
 _GO_MODE_SYMLINK = 1 << 27
@@ -496,8 +498,9 @@ class DockerEngine:
         """Before every start: nothing that the engine resolves inside the container's root leads
         out of it (invariant 15). All mounts count, those of the image's VOLUME lines too."""
         details = client.inspect_container(container_id)
-        if details["State"]["Running"]:
-            return  # nothing is resolved for it any more
+        state = details["State"]
+        if state["Running"] or state.get("Dead") or state.get("RemovalInProgress"):
+            return  # nothing is resolved for it, or it never starts again
         if complaint := words.image_complaint(details["Config"], of_container=True):
             raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
         mounts, directory = words.resolved_paths(details)
@@ -588,6 +591,8 @@ def _ask(client: Any, container_id: str, path: str) -> rootpaths.Entry | None:
     )
     if answer.status_code == 404:
         return None
+    if answer.status_code not in (200, 500):  # a 500 is for loops, and for files in the way
+        client._raise_for_status(answer)
     told = answer.headers.get("X-Docker-Container-Path-Stat")
     if answer.status_code != 200 or told is None:
         raise rootpaths.UnsafePath("has a path in it that the engine cannot follow to its end")
@@ -663,7 +668,8 @@ _END = object()
 class _Stream:
     """An answer that comes line by line, read by a thread of its own into `items`.
 
-    `items` gets None (the answer has begun), JSON objects, then an EngineError or _END.
+    `items` gets None (the answer has begun; later: a line was left out), JSON objects, then an
+    EngineError or _END.
     """
 
     def __init__(self, request: Callable[[], Any]) -> None:
@@ -695,14 +701,15 @@ class _Stream:
                     return
                 self.response = response
             self._put(None)
-            for line in response.iter_lines(chunk_size=None):
-                if line:
-                    self._put(json.loads(line))
+            for line in _lines(response.iter_content(chunk_size=None)):
+                # What is too long is left out: a None says that something was missed.
+                self._put(None if line is None else json.loads(line))
         except (EngineRefused, EngineUnreachable) as error:
             end = error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             end = EngineUnreachable(_unreachable(error))
-        except (ValueError, AttributeError):  # Half a line; a response closed while it was read.
+        except (ValueError, RecursionError, AttributeError):
+            # Half a line; a nest of brackets; a response closed while it was read.
             end = EngineUnreachable("The engine's answer broke off.")
         finally:
             self._put(end)
@@ -712,6 +719,30 @@ class _Stream:
     def _put(self, item: Any) -> None:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.items.put_nowait, item)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
+    """The lines of an answer that are not empty; None in place of each that is longer than
+    _MAX_LINE. A line in many chunks is put together once, so it costs what its length does."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        for number, piece in enumerate(chunk.split(b"\n")):
+            if number:  # a line ends before this piece
+                if size > _MAX_LINE:
+                    yield None
+                elif line := b"".join(parts).strip():
+                    yield line
+                parts, size = [], 0
+            size += len(piece)
+            if size <= _MAX_LINE:
+                parts.append(piece)
+            else:
+                parts.clear()
+    if size > _MAX_LINE:
+        yield None
+    elif line := b"".join(parts).strip():
+        yield line
 
 
 @contextlib.contextmanager

@@ -72,6 +72,8 @@ class MemoryHost:
     """What a started container does by itself: exit at once, or run on (None)."""
     heeds_sigterm: Callable[[ContainerSpec], bool] = lambda spec: True
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    advisories: tuple[str, ...] = ()
+    """What an administrator should know of it."""
     unreachable: bool = False
     lose_events: bool = False
     """Events happen, and nobody is told."""

@@ -19,17 +19,8 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-KERNEL = ("/dev", "/proc", "/sys")
-"""What shows the kernel and its devices."""
-ENGINE_FILES = (
-    "/etc/hosts",
-    "/etc/hostname",
-    "/etc/resolv.conf",
-    "/sbin/docker-init",
-    "/.dockerenv",
-    "/run/secrets",
-)
-"""What Docker mounts or makes by itself in every container, or in some."""
+from controller.core.resources import ENGINE_FILES
+from controller.core.resources import KERNEL_PATHS as KERNEL
 
 MAX_PARTS = 32
 """Of one path. Each part is a question to the engine."""
@@ -116,9 +107,7 @@ def check_engine(root: Root) -> tuple[str, ...]:
     for path in ENGINE_FILES:
         real = root.resolve(path)
         if real == "/" or _within(real, KERNEL):
-            raise UnsafePath(
-                f"leads {path}, which the engine mounts or makes, to {_shown(real)}"
-            )
+            raise UnsafePath(f"leads {path}, which the engine mounts or makes, to {_shown(real)}")
         files.append(real)
     return tuple(files)
 

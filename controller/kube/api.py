@@ -231,7 +231,7 @@ class KubeApi:
         raw = await self._send(request)
         try:
             parsed: dict[str, Any] = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ApiUnreachable(f"{request}: the answer is no JSON") from None
         return parsed
 
@@ -326,7 +326,7 @@ def _error(request: _Request, status: int, raw: bytes) -> ApiError:
         answer = json.loads(raw or b"{}")
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
         named = bool((answer.get("details") or {}).get("name"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         reason, message, named = "", "", False
     if repeats(f"{reason} {message}", request.secrets):
         reason, message = "", WITHHELD

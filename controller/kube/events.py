@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.core import names
+from controller.core.plaintext import one_line
 from controller.core.reasons import Reason
 from controller.core.resources import ObjectMeta, Phase
 from controller.kube.api import ApiError, ApiUnreachable, KubeApi
@@ -25,7 +26,7 @@ _BACKLOG = 1000
 _YIELD_SECONDS = 1.0
 """How long one Event yields to the marking of deletions at the most."""
 _MESSAGE = 1024
-"""The API server's limit for an Event's message."""
+"""The API server's limit for an Event's message, in bytes."""
 _BURST = 25
 _REFILL_SECONDS = 300.0
 """Of one object so many at once, and one more in so many seconds, as client-go's recorder has it:
@@ -101,26 +102,54 @@ def _is_warning(news: News) -> bool:
     )
 
 
+def _cut(text: str) -> str:
+    return text.encode(errors="replace")[:_MESSAGE].decode(errors="ignore")
+
+
 def _event(news: News, instance: str) -> dict[str, Any]:
-    at = news.at.isoformat().replace("+00:00", "Z")
-    second = news.at.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    involved = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "namespace": news.meta.namespace,
+        "name": news.meta.name,
+        "uid": news.meta.uid,
+    }
+    message = news.message or news.reason
+    type_ = "Warning" if _is_warning(news) else "Normal"
+    return _record(news.meta.namespace, involved, type_, news.reason, message, news.at, instance)
+
+
+def about_namespace(
+    name: str, uid: str, reason: Reason, message: str, at: datetime
+) -> dict[str, Any]:
+    """A warning about the operator's surroundings, as an Event on a namespace. Like those of all
+    that is in no namespace, it lies in `default`."""
+    involved = {"apiVersion": "v1", "kind": "Namespace", "name": name, "uid": uid}
+    return _record("default", involved, "Warning", reason, message, at, names.FIELD_MANAGER)
+
+
+def _record(
+    namespace: str,
+    involved: dict[str, str],
+    type_: str,
+    reason: str,
+    message: str,
+    moment: datetime,
+    instance: str,
+) -> dict[str, Any]:
+    at = moment.isoformat().replace("+00:00", "Z")
+    second = moment.replace(microsecond=0).isoformat().replace("+00:00", "Z")
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{news.meta.name}.{secrets.token_hex(8)}",
-            "namespace": news.meta.namespace,
+            "name": f"{involved['name']}.{secrets.token_hex(8)}",
+            "namespace": namespace,
         },
-        "involvedObject": {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "namespace": news.meta.namespace,
-            "name": news.meta.name,
-            "uid": news.meta.uid,
-        },
-        "type": "Warning" if _is_warning(news) else "Normal",
-        "reason": news.reason,
-        "message": (news.message or news.reason)[:_MESSAGE],
+        "involvedObject": involved,
+        "type": type_,
+        "reason": reason,
+        "message": _cut(one_line(message)),
         "source": {"component": names.FIELD_MANAGER},
         "firstTimestamp": second,
         "lastTimestamp": second,

@@ -84,16 +84,26 @@ FILES = [
     ),
     *(
         spec(f"a mount at {path}", REFUSED, "volumes", **mount(path))
-        for path in ("/proc", "/proc/sys/kernel", "/proc/self/root/v", "/proc/1/root")
+        for path in (
+            *("/proc", "/proc/sys/kernel", "/proc/self/root/v", "/proc/1/root", "/dev", "/dev/shm"),
+            *(
+                "/dev/null",
+                "/sys",
+                "/sys/fs/cgroup",
+                "/etc/hosts",
+                "/etc/resolv.conf",
+                "/run/secrets",
+            ),
+            *("/sbin/docker-init", "/.dockerenv"),
+        )
     ),
     *(
         spec(f"a mount at {path}", HARMLESS, **mount(path))
         for path in (
-            *("/sys", "/sys/fs/cgroup", "/dev/shm", "/etc", "/var/run/docker.sock"),
-            *("/v .v", "/ν", "/%2e%2e", "/~", "/procs"),
+            *("/etc", "/var/run/docker.sock"),
+            *("/v .v", "/ν", "/%2e%2e", "/~", "/procs", "/sysv", "/devices"),
         )
     ),
-    spec("a mount at /dev", TOLD, "StartFailed /dev/null", **mount("/dev")),
     spec(
         "a volume twice at one place",
         REFUSED,
@@ -107,10 +117,9 @@ FILES = [
         spec(f"to start in {path!r}", REFUSED, "workingDir", workingDir=path)
         for path in (
             *("/..", "/v/../..", "v", "//", "/v\n", "/v\0", "/proc", "/proc/self/fd/8"),
-            *("/proc/1/root", "/proc/self/cwd/v", "/" + "v" * 1024),
+            *("/proc/1/root", "/proc/self/cwd/v", "/sys/kernel", "/dev/fd", "/" + "v" * 1024),
         )
     ),
-    spec("to start in a directory of the kernel", HARMLESS, workingDir="/sys/kernel"),
 ]
 
 RIGHTS = [

@@ -36,7 +36,7 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     entry = json.loads(line)
     assert (entry["level"], entry["logger"]) == ("info", "controller.x")
-    assert entry["message"] == "two\nlines of text"
+    assert entry["message"] == "two lines of text"
 
 
 def test_json_holds_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:

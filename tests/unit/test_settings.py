@@ -31,6 +31,7 @@ GOOD = {
     "allowed_runtimes": ('{"*": ["runsc"]}', {"*": ["runsc"]}),
     "allowed_host_ports": ('{"a": [80, 81]}', {"a": [80, 81]}),
     "allowed_labels": ('{"*": ["team.example/*"]}', {"*": ["team.example/*"]}),
+    "require_patched_runc": ("true", True),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
 }
@@ -51,6 +52,7 @@ BAD = {
     "allowed_runtimes": '{"a": "runsc"}',
     "allowed_host_ports": '{"a": ["http"]}',
     "allowed_labels": "all",
+    "require_patched_runc": "perhaps",
     "log_level": "loud",
     "log_format": "xml",
 }

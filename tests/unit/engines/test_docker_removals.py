@@ -38,6 +38,9 @@ class Client:
             raise self.waited
         return {"StatusCode": 0}
 
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        return {"State": {"Running": False, "Dead": True}}
+
     def start(self, container: str) -> None:
         self.calls.append("start")
         raise _refused(409, MARKED)
