@@ -40,7 +40,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from controller.core import quantity
+from controller.core import quantity, sizes
 from controller.core.names import API_VERSION, KIND, SECRET_KEY
 from controller.core.state import Limits
 
@@ -49,6 +49,8 @@ HASH_VERSION = "v1"
 
 
 MAX_INT32 = 2**31 - 1
+_LONGEST_PATH = 256
+"""Characters of a field's path in a message: keys of maps are part of it."""
 
 
 class InvalidResource(ValueError):
@@ -106,7 +108,7 @@ class Model(BaseModel):
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = at + "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in first["loc"])
         # Raised outside the except block: the original names values that may be secret.
-        raise InvalidResource(path.lstrip("."), _plain(first["type"], first["msg"]))
+        raise InvalidResource(path.lstrip(".")[:_LONGEST_PATH], _plain(first["type"], first["msg"]))
 
     def manifest(self) -> dict[str, Any]:
         """The API's JSON form; what is None is left out."""
@@ -151,7 +153,8 @@ EnvName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_
 # Upper case and underscores too: AGENT_SERVER and WORKER_1 are the standard names.
 PortName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z][-_A-Za-z0-9]*$")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+CommandWord = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+Argument = Annotated[str, Field(max_length=sizes.MAX_STRING_BYTES, pattern=r"^[^\x00]*$")]
 LabelValue = Annotated[str, Field(max_length=253, pattern=NO_CONTROL)]
 Word = Annotated[str, Field(max_length=253, pattern=NO_CONTROL)]
 
@@ -452,7 +455,7 @@ class SandboxSpec(Model):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the engine pulls the image before it creates the container: Always, IfNotPresent or
     Never."""
-    command: Annotated[tuple[Argument, ...], Field(max_length=64)] | None = None
+    command: Annotated[tuple[CommandWord, ...], Field(max_length=64)] | None = None
     """Replaces the image's entrypoint, and with it the image's arguments. Not run in a shell;
     $(NAME) is not expanded."""
     args: Annotated[tuple[Argument, ...], Field(max_length=256)] | None = None
@@ -523,6 +526,23 @@ class SandboxSpec(Model):
             raise InvalidResource(f"{at}.memory", str(error)) from None
         return Limits(cpu_millis=cpu, memory_bytes=memory, pids=asked.pids)
 
+    def check_sizes(self) -> None:
+        """Whether an execve could take command, args and env. Raises InvalidResource."""
+        total = 0
+        for field, arguments in (("command", self.command), ("args", self.args)):
+            for i, argument in enumerate(arguments or ()):
+                total += _counted(f"spec.{field}[{i}]", argument)
+        for variable in self.env:
+            at = f"spec.env[{variable.name}]"
+            named = _counted(at, f"{variable.name}={variable.value or ''}")
+            total += named - sizes.size(variable.name) - 1
+        if total > sizes.MAX_ENVIRONMENT_BYTES:
+            raise InvalidResource(
+                "spec.env",
+                f"command, args and the values of env have {total} bytes together, and"
+                f" {sizes.MAX_ENVIRONMENT_BYTES} are allowed: put files into the image or a volume",
+            )
+
     def spec_hash(self) -> str:
         """What the container was made from, as "v1-" and 16 hex digits of SHA-256.
 
@@ -544,6 +564,18 @@ class SandboxSpec(Model):
             set_fields.pop("resources", None)
         text = json.dumps(set_fields, sort_keys=True, separators=(",", ":"))
         return f"{HASH_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _counted(at: str, text: str) -> int:
+    """Its bytes. Raises InvalidResource where they are too many for one string."""
+    found = sizes.size(text)
+    if found > sizes.MAX_STRING_BYTES:
+        raise InvalidResource(
+            at,
+            f"has {found} bytes, and {sizes.MAX_STRING_BYTES} are allowed: put files into the"
+            " image or a volume",
+        )
+    return found
 
 
 _IN_PLACE: Any = {
@@ -719,6 +751,8 @@ class ObjectMeta(Model):
     creation_timestamp: Timestamp | None = None
     deletion_timestamp: Timestamp | None = None
     finalizers: tuple[str, ...] = ()
+    finalizers_cut: bool = False
+    """There are more finalizers than are kept here: others' are left out. Not of the API."""
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
 
