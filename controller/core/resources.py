@@ -305,7 +305,7 @@ class Port(Model):
     """Port inside the container, 1 to 65535."""
     scheme: Literal["http", "https"] = "http"
     """Scheme of the reported URL, and of the readiness probe on this port."""
-    path: Annotated[str, Field(max_length=1024, pattern=URL_PATH)] = ""
+    path: Annotated[str, Field(max_length=256, pattern=URL_PATH)] = ""
     """Path of the reported URL, absolute, without '..'. Empty for none."""
     host_port: PortNumber | None = None
     """Port on the engine's host. Leave it unset: the engine then chooses a free one. The

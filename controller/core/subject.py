@@ -142,7 +142,8 @@ def read_spec(raw: object) -> tuple[SandboxSpec | None, InvalidResource | None]:
         spec.check_sizes()
         spec.limits()
     except InvalidResource as problem:
-        return None, problem
+        # A new one: the traceback of this one holds all that was read.
+        return None, InvalidResource(problem.path, problem.message)
     if spec.image is None:
         return None, InvalidResource("spec.image", "is required: templates come later")
     return spec, None

@@ -72,6 +72,10 @@ class Unauthorized(ApiUnreachable):
     pass
 
 
+class _TooLarge(ApiUnreachable):
+    """More than is read of an answer."""
+
+
 class NotFound(ApiError):
     pass
 
@@ -156,9 +160,9 @@ class KubeApi:
             request = _Request("GET", path, query=query, parse=parse)
             try:
                 page = await self._call(request)
-            except answers.TooLarge:
+            except _TooLarge:
                 if not self._page.shrink():
-                    raise ApiUnreachable(f"{request}: an object is too large") from None
+                    raise
                 continue
             self._page.took(len(page["items"]), size)
             return page
@@ -256,7 +260,7 @@ class KubeApi:
     # The wire
 
     async def _call(self, request: _Request) -> dict[str, Any]:
-        """One request and its answer. Raises TooLarge for a list alone."""
+        """One request and its answer."""
         parsed: dict[str, Any] = await self._send(request)
         return parsed
 
@@ -326,7 +330,11 @@ class KubeApi:
         else:
             return _parsed(request, response.status, head)
         async with self._large:
-            return _parsed(request, response.status, await answers.read(response, head))
+            try:
+                raw = await answers.read(response, head)
+            except answers.TooLarge:
+                raise _TooLarge(f"{request}: the answer is too large") from None
+            return _parsed(request, response.status, raw)
 
     async def _connected(self) -> aiohttp.ClientSession:
         tls = self._credentials.tls
