@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import uvloop
 
@@ -21,8 +22,15 @@ from controller.settings import Settings
 IMAGE = "instant"
 
 
+class InstantEngine(MemoryEngine):
+    """It keeps no command and no environment, as a real engine keeps them in its own process."""
+
+    async def create(self, spec: ContainerSpec) -> str:
+        return await super().create(replace(spec, env={}, secrets=frozenset(), args=None))
+
+
 def instant_engine(settings: Settings, owner: Owner) -> Engine:
-    return MemoryEngine(owner, MemoryHost(images={IMAGE}))
+    return InstantEngine(owner, MemoryHost(images={IMAGE}))
 
 
 async def engine_kilobytes(specs: Iterator[ContainerSpec]) -> float:

@@ -112,7 +112,7 @@ async def identify(api: KubeApi, settings: Settings, stop: asyncio.Event) -> nam
     while not stop.is_set():
         try:
             namespace = await api.get_namespace("kube-system")
-            await api.list_sandboxes(settings.namespaces[0] if settings.namespaces else None)
+            await api.try_list(settings.namespaces[0] if settings.namespaces else None)
             return names.Owner(namespace["metadata"]["uid"], settings.instance_name)
         except NotServed:
             raise StartupError(

@@ -19,7 +19,9 @@ import kopf
 
 from controller import logs
 from controller.core import names
+from controller.core.subject import lighten
 from controller.entries import Entries
+from controller.kube import answers
 from controller.kube.api import ApiError, KubeApi
 from controller.kube.credentials import Credentials
 from controller.reconciler import Reconciler
@@ -180,6 +182,7 @@ class Watch:
             return connection(self._credentials, authorization)
 
         def forward(event: Any, **_: Any) -> bool:
+            lighten(event["object"])  # kopf keeps it for some seconds more
             loop.call_soon_threadsafe(self.take, event["type"], event["object"])
             return False
 
@@ -204,6 +207,8 @@ def connection(credentials: Credentials, authorization: str | None) -> kopf.Aioh
         proxy=configuration.proxy,
         trust_env=False,
         trace_configs=[read_only],
+        middlewares=(answers.PagesOfKopf(),),
+        response_class=answers.LightResponse,
     )
     return kopf.AiohttpSession(server=configuration.host, aiohttp_session=session)
 
@@ -230,4 +235,5 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 15
     settings.watching.inactivity_timeout = 70
     settings.watching.reconnect_backoff = 0.1
+    settings.watching.chunk_size = answers.LARGEST_PAGE  # PagesOfKopf asks for fewer
     return settings

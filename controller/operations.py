@@ -18,6 +18,7 @@ from controller.core.reasons import Reason
 from controller.core.resources import SandboxSpec
 from controller.core.rules import Rules
 from controller.core.state import EngineView, Failure, Holdings, Verb
+from controller.core.subject import read_spec
 from controller.core.verdict import Operation
 from controller.engines.base import (
     ContainerSpec,
@@ -263,10 +264,12 @@ class Operations:
                     Reason.NAMESPACE_TERMINATING,
                     f"namespace {meta.namespace} is being deleted: nothing is created in it",
                 )
+        if entry.subject.light:
+            spec = await self._whole_spec(entry)
         environment = await resolve(self._api, meta.namespace, spec, entry.key)
         wanted = container_spec(entry, spec, environment, self._rules, self._publish_address)
         if spec.image_pull_policy == "Always":
-            await self._pull(entry, flight, spec.image)
+            await self._pull(entry, flight, wanted.image)
         container_id = flight.container_id = await self._create(entry, flight, spec, wanted)
         entry.key = None
         if environment.key is not None:
@@ -274,6 +277,21 @@ class Operations:
         _check(entry, flight)
         flight.verb = Verb.START  # a failure from here on is one to start, and so is its retry
         await self._engine.start(container_id)
+
+    async def _whole_spec(self, entry: Entry) -> SandboxSpec:
+        """What was too big to be kept, read again. Raises ApiError, and EngineRefused where it is
+        not that of the entry: then its own event is under way."""
+        meta = entry.subject.metadata
+        obj = await self._api.get_whole_sandbox(meta.namespace, meta.name)
+        now = obj["metadata"]
+        if (now["uid"], now.get("generation", 0)) != (meta.uid, meta.generation):
+            raise EngineRefused(
+                Reason.API_REFUSED, "the Sandbox was changed while its container was to be created"
+            )
+        spec, problem = read_spec(obj.get("spec"))
+        if spec is None:
+            raise EngineRefused(Reason.INVALID_SPEC, str(problem))
+        return spec
 
     async def _create(
         self, entry: Entry, flight: InFlight, spec: SandboxSpec, wanted: ContainerSpec

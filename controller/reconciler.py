@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -309,7 +309,9 @@ class Reconciler:
                 key = await session_key_of_user(self._api, meta.namespace, spec)
         if key is not None:
             labels[names.KEY_HASH_LABEL] = names.key_hash(key)
-        finalizers = entry.subject.metadata.finalizers  # as new as the version `_patch` sends
+        finalizers = await self._finalizers(entry)
+        if finalizers is None:
+            return False
         changes = {"finalizers": [*finalizers, names.FINALIZER], "labels": labels}
         if not await self._patch(entry, changes):
             return False
@@ -411,10 +413,29 @@ class Reconciler:
         return True
 
     async def _release(self, entry: Entry) -> bool:
-        others = [f for f in entry.subject.metadata.finalizers if f != names.FINALIZER]
+        finalizers = await self._finalizers(entry)
+        if finalizers is None:
+            return False
+        others = [f for f in finalizers if f != names.FINALIZER]
         if await self._patch(entry, {"finalizers": others or None}) and not others:
             self.gone(entry.uid)
         return False
+
+    async def _finalizers(self, entry: Entry) -> Sequence[str] | None:
+        """All of the object, at the version that `_patch` sends. None where there is a newer one,
+        which is in the entry then, or the object is gone."""
+        meta = entry.subject.metadata
+        if not meta.finalizers_cut:
+            return meta.finalizers
+        try:
+            now = (await self._api.get_whole_sandbox(meta.namespace, meta.name))["metadata"]
+        except NotFound:
+            self.gone(entry.uid)
+            return None
+        if (now["uid"], now["resourceVersion"]) != (meta.uid, meta.resource_version):
+            await self._refresh(entry, Conflict("the object has been modified", 409, "Conflict"))
+            return None
+        return tuple(now.get("finalizers") or ())
 
     async def _patch(self, entry: Entry, changes: Mapping[str, Any]) -> bool:
         """Change metadata at the version that the decision was made on. Returns whether it was

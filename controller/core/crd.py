@@ -28,15 +28,12 @@ from controller.core.resources import (
     SandboxSpec,
     Volume,
 )
+from controller.core.sizes import MAX_ENVIRONMENT_BYTES
 
 Schema = dict[str, Any]
 
 MUTABLE = ("operating_mode", "resources")
 """Fields of spec that may change; of resources, see LIMITS_STAY."""
-
-MAX_TEXT = 262144
-"""Characters of a spec's texts together: beyond 1.5 MiB of JSON the API server's store refuses the
-object, and near it the operator's finalizer and status, which would leave a Sandbox untold of."""
 
 VOLUME_SOURCES = ("managed",)
 """Fields of a volume of which exactly one is set."""
@@ -173,14 +170,15 @@ RULES: dict[str, list[Rule]] = {
             " + ".join(
                 f"(has(self.{field}) ? self.{field}.map(x, {size}).sum() : 0)"
                 for field, size in (
+                    # Of these the bytes would exceed the cost budget: the operator counts them.
                     ("command", "x.size()"),
                     ("args", "x.size()"),
-                    ("env", "has(x.value) ? x.value.size() : 0"),
+                    ("env", "has(x.value) ? bytes(x.value).size() : 0"),
                 )
             )
-            + f" <= {MAX_TEXT}",
-            f"command, args and the values of env must have {MAX_TEXT} characters together at"
-            " most: put files into the image or a volume",
+            + f" <= {MAX_ENVIRONMENT_BYTES}",
+            f"command, args and the values of env must have {MAX_ENVIRONMENT_BYTES} characters"
+            " together at most, and no more bytes of UTF-8: put files into the image or a volume",
             ".env",
         ),
         Rule(

@@ -40,7 +40,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from controller.core import plaintext, quantity
+from controller.core import plaintext, quantity, sizes
 from controller.core.names import API_VERSION, KIND, SECRET_KEY
 from controller.core.state import Limits
 
@@ -49,6 +49,8 @@ HASH_VERSION = "v1"
 
 
 MAX_INT32 = 2**31 - 1
+_LONGEST_PATH = 256
+"""Characters of a field's path in a message: keys of maps are part of it."""
 
 
 class InvalidResource(ValueError):
@@ -106,7 +108,7 @@ class Model(BaseModel):
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = at + "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in first["loc"])
         # Raised outside the except block: the original names values that may be secret.
-        raise InvalidResource(path.lstrip("."), _plain(first["type"], first["msg"]))
+        raise InvalidResource(path.lstrip(".")[:_LONGEST_PATH], _plain(first["type"], first["msg"]))
 
     def manifest(self) -> dict[str, Any]:
         """The API's JSON form; what is None is left out."""
@@ -174,7 +176,8 @@ PORT_NAME = r"^[A-Za-z][-_A-Za-z0-9]*$"
 _PORT_NAME = re2.compile(PORT_NAME)
 PortName = Annotated[str, Field(min_length=1, max_length=63, pattern=PORT_NAME)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+CommandWord = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+Argument = Annotated[str, Field(max_length=sizes.MAX_STRING_BYTES, pattern=r"^[^\x00]*$")]
 LabelValue = Annotated[str, Field(max_length=253), *_VISIBLE]
 # A status is read whatever stands in it, and is written without what is hidden: see decide.
 _SHOWN = Field(json_schema_extra={"pattern": plaintext.NOT_HIDDEN})
@@ -346,7 +349,7 @@ class Port(Model):
     """Port inside the container, 1 to 65535."""
     scheme: Literal["http", "https"] = "http"
     """Scheme of the reported URL, and of the readiness probe on this port."""
-    path: Annotated[str, Field(max_length=1024, pattern=URL_PATH), *_VISIBLE] = ""
+    path: Annotated[str, Field(max_length=256, pattern=URL_PATH), *_VISIBLE] = ""
     """Path of the reported URL, absolute, without '..'. Empty for none."""
     host_port: PortNumber | None = None
     """Port on the engine's host. Leave it unset: the engine then chooses a free one. The
@@ -498,7 +501,7 @@ class SandboxSpec(Model):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the engine pulls the image before it creates the container: Always, IfNotPresent or
     Never."""
-    command: Annotated[tuple[Argument, ...], Field(max_length=64)] | None = None
+    command: Annotated[tuple[CommandWord, ...], Field(max_length=64)] | None = None
     """Replaces the image's entrypoint, and with it the image's arguments. Not run in a shell;
     $(NAME) is not expanded."""
     args: Annotated[tuple[Argument, ...], Field(max_length=256)] | None = None
@@ -569,6 +572,23 @@ class SandboxSpec(Model):
             raise InvalidResource(f"{at}.memory", str(error)) from None
         return Limits(cpu_millis=cpu, memory_bytes=memory, pids=asked.pids)
 
+    def check_sizes(self) -> None:
+        """Whether an execve could take command, args and env. Raises InvalidResource."""
+        total = 0
+        for field, arguments in (("command", self.command), ("args", self.args)):
+            for i, argument in enumerate(arguments or ()):
+                total += _counted(f"spec.{field}[{i}]", argument)
+        for variable in self.env:
+            at = f"spec.env[{variable.name}]"
+            named = _counted(at, f"{variable.name}={variable.value or ''}")
+            total += named - sizes.size(variable.name) - 1
+        if total > sizes.MAX_ENVIRONMENT_BYTES:
+            raise InvalidResource(
+                "spec.env",
+                f"command, args and the values of env have {total} bytes together, and"
+                f" {sizes.MAX_ENVIRONMENT_BYTES} are allowed: put files into the image or a volume",
+            )
+
     def spec_hash(self) -> str:
         """What the container was made from, as "v1-" and 16 hex digits of SHA-256.
 
@@ -590,6 +610,18 @@ class SandboxSpec(Model):
             set_fields.pop("resources", None)
         text = json.dumps(set_fields, sort_keys=True, separators=(",", ":"))
         return f"{HASH_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _counted(at: str, text: str) -> int:
+    """Its bytes. Raises InvalidResource where they are too many for one string."""
+    found = sizes.size(text)
+    if found > sizes.MAX_STRING_BYTES:
+        raise InvalidResource(
+            at,
+            f"has {found} bytes, and {sizes.MAX_STRING_BYTES} are allowed: put files into the"
+            " image or a volume",
+        )
+    return found
 
 
 _IN_PLACE: Any = {
@@ -767,6 +799,8 @@ class ObjectMeta(Model):
     creation_timestamp: Timestamp | None = None
     deletion_timestamp: Timestamp | None = None
     finalizers: tuple[str, ...] = ()
+    finalizers_cut: bool = False
+    """There are more finalizers than are kept here: others' are left out. Not of the API."""
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
 

@@ -25,7 +25,7 @@ import json
 import logging
 import ssl
 from base64 import b64decode
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -35,6 +35,7 @@ from yarl import URL
 
 from controller.core import names
 from controller.core.discretion import WITHHELD, repeats
+from controller.kube import answers
 from controller.kube.credentials import Credentials
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ _FIELDS_OWNED_BY = ("POST", "PATCH")
 _AS_MANAGER = f"?{urlencode({'fieldManager': names.FIELD_MANAGER})}"
 _CONNECTIONS = 64
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
-_PAGE = 500
+_SMALL = 64 * 1024
+"""Bytes of an answer that are read at once, whatever else is being read."""
+_LARGE_AT_ONCE = 4
+"""Larger answers that are read and parsed at once: thirty of them would take 100 MB."""
 
 
 class ApiError(Exception):
@@ -68,6 +72,10 @@ class NotServed(ApiUnreachable):
 
 class Unauthorized(ApiUnreachable):
     pass
+
+
+class _TooLarge(ApiUnreachable):
+    """More than is read of an answer."""
 
 
 class NotFound(ApiError):
@@ -104,6 +112,10 @@ class _Request:
     secrets: Collection[str] = ()
     """Values in `body` that no error may repeat."""
 
+    parse: Callable[[bytes], Any] = answers.parse
+    """What makes a value of the answer. It comes before the next large answer is read, so that what
+    it leaves out is in memory only a few times."""
+
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
@@ -131,26 +143,58 @@ class KubeApi:
         self._tls: ssl.SSLContext | None = None
         self.written_at = float("-inf")
         """When a write was last accepted, by the event loop's clock."""
+        self._page = answers.PageSize()
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    # Sandboxes
+    # Sandboxes: as `lighten` leaves them, but for `get_whole_sandbox`
 
     async def list_sandboxes(self, namespace: str | None = None) -> list[dict[str, Any]]:
         """All Sandboxes, read from the store and not from a cache (invariant 9)."""
         items: list[dict[str, Any]] = []
-        query = {"limit": str(_PAGE)}
+        token = ""
         while True:
-            page = await self._call(_Request("GET", _collection(namespace), query=query))
+            page = await self._page_of(_collection(namespace), token)
             items += page["items"]
             token = page["metadata"].get("continue")
             if not token:
                 return items
-            query["continue"] = token
+
+    async def _page_of(self, path: str, token: str) -> dict[str, Any]:
+        """One page. Where it is too large, a smaller one from the same place."""
+        size = 0
+
+        def parse(raw: bytes) -> Any:
+            nonlocal size
+            size = len(raw)
+            return answers.parse_light(raw)
+
+        while True:
+            query = {"limit": str(self._page.limit)} | ({"continue": token} if token else {})
+            request = _Request("GET", path, query=query, parse=parse)
+            try:
+                page = await self._call(request)
+            except _TooLarge:
+                if not self._page.shrink():
+                    raise
+                continue
+            self._page.took(len(page["items"]), size)
+            return page
+
+    async def try_list(self, namespace: str | None = None) -> None:
+        """See whether Sandboxes are served and may be listed."""
+        await self._call(_Request("GET", _collection(namespace), query={"limit": "1"}))
 
     async def get_sandbox(self, namespace: str, name: str) -> dict[str, Any]:
+        return await self._call(
+            _Request("GET", _sandbox(namespace, name), parse=answers.parse_light)
+        )
+
+    async def get_whole_sandbox(self, namespace: str, name: str) -> dict[str, Any]:
+        """With all that its spec has."""
         return await self._call(_Request("GET", _sandbox(namespace, name)))
 
     async def patch_metadata(
@@ -165,7 +209,11 @@ class KubeApi:
         metadata = {"uid": uid, "resourceVersion": resource_version, **changes}
         return await self._call(
             _Request(
-                "PATCH", _sandbox(namespace, name), body={"metadata": metadata}, headers=_MERGE
+                "PATCH",
+                _sandbox(namespace, name),
+                body={"metadata": metadata},
+                headers=_MERGE,
+                parse=answers.parse_light,
             )
         )
 
@@ -180,6 +228,7 @@ class KubeApi:
                 f"{_sandbox(namespace, name)}/status",
                 body={"metadata": {"uid": uid}, "status": changes},
                 headers=_MERGE,
+                parse=answers.parse_light,
             )
         )
 
@@ -212,6 +261,7 @@ class KubeApi:
                 "DELETE",
                 _core(namespace, "secrets", name),
                 body={"preconditions": {"uid": uid}},
+                parse=_unread,
             )
         )
 
@@ -222,22 +272,18 @@ class KubeApi:
         return await self._call(_Request("GET", f"/api/v1/namespaces/{quote(name)}"))
 
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
-        await self._send(_Request("POST", _core(namespace, "events"), body=event))
+        await self._send(_Request("POST", _core(namespace, "events"), body=event, parse=_unread))
 
     # The wire
 
     async def _call(self, request: _Request) -> dict[str, Any]:
         """One request and its answer."""
-        raw = await self._send(request)
-        try:
-            parsed: dict[str, Any] = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise ApiUnreachable(f"{request}: the answer is no JSON") from None
+        parsed: dict[str, Any] = await self._send(request)
         return parsed
 
-    async def _send(self, request: _Request) -> bytes:
-        """One request and the bytes of its answer. Credentials that are refused are read again
-        from their source, once."""
+    async def _send(self, request: _Request) -> Any:
+        """One request and what its answer holds. Credentials that are refused are read again from
+        their source, once."""
         authorization = await self._authorization(request)
         try:
             return await self._try(request, authorization)
@@ -258,7 +304,7 @@ class KubeApi:
         except Exception as error:
             raise _no_credentials(request, error) from None
 
-    async def _try(self, request: _Request, authorization: str | None) -> bytes:
+    async def _try(self, request: _Request, authorization: str | None) -> Any:
         configuration, headers = self._credentials.configuration, request.headers
         url = f"{configuration.host}{request.path}"
         if request.query is not None:
@@ -279,7 +325,7 @@ class KubeApi:
                 proxy=configuration.proxy,
                 proxy_headers=configuration.proxy_headers,
             ) as response:
-                raw = await response.read()
+                answer = await self._read(request, response)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ApiUnreachable(f"{request}: {type(error).__name__}") from None
         except asyncio.CancelledError:
@@ -289,11 +335,26 @@ class KubeApi:
             # Nobody cancelled us: aiohttp does so with who waits for a connection of a session
             # that is closed, as `_connected` does when the certificate was renewed.
             raise ApiUnreachable(f"{request}: the connections were closed") from None
-        if response.status >= 300:
-            raise _error(request, response.status, raw)
         if request.method != "GET":
             self.written_at = asyncio.get_running_loop().time()
-        return raw
+        return answer
+
+    async def _read(self, request: _Request, response: aiohttp.ClientResponse) -> Any:
+        """The answer, parsed. What is large waits for its turn on the wire, where it takes nothing:
+        the connection is read no further meanwhile."""
+        head = b""
+        async for part in response.content.iter_any():
+            head += part
+            if len(head) > _SMALL:
+                break
+        else:
+            return _parsed(request, response.status, head)
+        async with self._large:
+            try:
+                raw = await answers.read(response, head)
+            except answers.TooLarge:
+                raise _TooLarge(f"{request}: the answer is too large") from None
+            return _parsed(request, response.status, raw)
 
     async def _connected(self) -> aiohttp.ClientSession:
         tls = self._credentials.tls
@@ -319,6 +380,19 @@ class KubeApi:
 def _no_credentials(request: _Request, error: Exception) -> ApiUnreachable:
     """A token file that is being replaced, a plugin that fails; the text may hold a token."""
     return ApiUnreachable(f"{request}: no credentials: {type(error).__name__}")
+
+
+def _unread(_: bytes) -> None:
+    """What an answer says beside that it is one."""
+
+
+def _parsed(request: _Request, status: int, raw: bytes) -> Any:
+    if status >= 300:
+        raise _error(request, status, raw)
+    try:
+        return request.parse(raw)
+    except (ValueError, RecursionError):
+        raise ApiUnreachable(f"{request}: the answer is no JSON") from None
 
 
 def _error(request: _Request, status: int, raw: bytes) -> ApiError:

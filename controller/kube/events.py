@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -61,7 +61,7 @@ class EventPoster:
 
     def post(self, news: News) -> None:
         if self._may(news.meta.uid):
-            self._backlog.append(news)
+            self._backlog.append(replace(news, message=news.message[:_MESSAGE]))
             self._wakeup.set()
 
     def _may(self, uid: str) -> bool:

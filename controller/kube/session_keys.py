@@ -129,8 +129,11 @@ def entry(secret: dict[str, object], key: str) -> str | None:
     """One entry of a Secret, decoded; None where it is absent or no UTF-8."""
     data = secret.get("data")
     value = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(value, str):
-        return None
+    return decoded(value) if isinstance(value, str) else None
+
+
+def decoded(value: str) -> str | None:
+    """A value of a Secret's data; None where it is no UTF-8."""
     try:
         return base64.b64decode(value).decode()
     except ValueError:

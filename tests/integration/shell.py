@@ -73,7 +73,7 @@ class FaultyApi(KubeApi):
         self.changed.set()
         return found
 
-    async def _send(self, request: _Request) -> bytes:
+    async def _send(self, request: _Request) -> Any:
         if self.dead:
             await asyncio.Event().wait()  # a dead process asks nothing
         writes = request.method != "GET"

@@ -140,6 +140,10 @@ class FakeApi:
         await self._turn("get_sandbox")
         return copy.deepcopy(_found(self.sandboxes, namespace, name))
 
+    async def get_whole_sandbox(self, namespace: str, name: str) -> Obj:
+        await self._turn("get_whole_sandbox")
+        return copy.deepcopy(_found(self.sandboxes, namespace, name))
+
     async def patch_metadata(
         self, namespace: str, name: str, uid: str, resource_version: str, changes: Mapping[str, Any]
     ) -> Obj:

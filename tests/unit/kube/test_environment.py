@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -126,3 +127,101 @@ async def test_an_api_server_that_is_away_is_not_a_missing_secret(api: FakeApi) 
     api.down = True
     with pytest.raises(ApiUnreachable):
         await environment(api, envFrom=[{"secretRef": {"name": "s", "optional": True}}])
+
+
+# How much may come
+
+
+def full(count: int, value: str) -> dict[str, str]:
+    return {f"K{i}": coded(value) for i in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("sources", "named"),
+    [
+        ({"s": full(1, "v" * 1_000_000)}, "spec.envFrom[0]"),
+        ({"s": full(1, "v" * 131_071)}, "spec.envFrom[0]"),
+        ({"s": full(3, "v" * 100_000)}, "spec.envFrom[0]"),
+        ({"s": full(4097, "")}, "spec.envFrom[0]"),
+        ({"a": full(2, "v" * 100_000), "b": full(1, "v" * 100_000)}, "spec.envFrom[1]"),
+        ({"a": full(3000, ""), "b": full(3000, "")}, "spec.envFrom[1]"),
+        ({"a": full(1000, "v" * 250), "b": full(1000, "v" * 10)}, "spec.envFrom[1]"),
+    ],
+)
+async def test_too_much_is_refused_by_name_and_nothing_more_is_read(
+    api: FakeApi, sources: dict[str, dict[str, str]], named: str
+) -> None:
+    for name, data in sources.items():
+        api.put_secret(name, data)
+    api.put_secret("last", {})
+    refs = [{"secretRef": {"name": name}} for name in [*sources, "last"]]
+    with pytest.raises(NotThere) as refused:
+        await environment(api, envFrom=refs)
+    assert refused.value.reason is Reason.INVALID_SPEC
+    assert refused.value.message.startswith(f"{named}: ")
+    assert len(api.reads) == len(sources)
+    assert "vvv" not in refused.value.message
+
+
+async def test_prefixes_multiply_what_counts(api: FakeApi) -> None:
+    api.put_secret("s", full(300, ""))
+    sources = [{"prefix": f"P{i}_", "secretRef": {"name": "s"}} for i in range(16)]
+    with pytest.raises(NotThere) as refused:
+        await environment(api, envFrom=sources)
+    assert "spec.envFrom[13]" in refused.value.message
+    assert api.reads == ["get_secret"]
+
+
+async def test_long_prefixes_count(api: FakeApi) -> None:
+    api.put_secret("s", full(1000, ""))
+    sources = [{"prefix": "P" * 253, "secretRef": {"name": "s"}}] * 2
+    with pytest.raises(NotThere) as refused:
+        await environment(api, envFrom=sources)
+    assert "spec.envFrom[1]" in refused.value.message
+
+
+async def test_config_maps_count_too(api: FakeApi) -> None:
+    api.config_maps[NAMESPACE, "c"] = {"data": {"K": "\U0001f4e6" * 40_000}}
+    with pytest.raises(NotThere) as refused:
+        await environment(api, envFrom=[CONFIG])
+    assert "spec.envFrom[0]" in refused.value.message
+    assert refused.value.reason is Reason.INVALID_SPEC
+
+
+async def test_the_specs_own_counts_beside_it(api: FakeApi) -> None:
+    api.put_secret("s", full(1, "v" * 100_000))
+    with pytest.raises(NotThere):
+        await environment(api, envFrom=[SECRET], args=["v" * 100_000, "v" * 70_000])
+
+
+async def test_a_small_key_of_a_big_secret_is_taken(api: FakeApi) -> None:
+    api.put_secret("s", {"A": coded("small"), "B": coded("v" * 1_000_000)})
+    found = await environment(api, env=[{"name": "X", **ref("s", "A")}])
+    assert found.variables == {"X": "small"}
+    with pytest.raises(NotThere) as refused:
+        await environment(api, env=[{"name": "X", **ref("s", "B")}])
+    assert "spec.env[X].valueFrom.secretKeyRef" in refused.value.message
+    assert refused.value.reason is Reason.INVALID_SPEC
+
+
+async def test_many_small_keys_of_many_big_secrets_are_taken(api: FakeApi) -> None:
+    for i in range(32):
+        api.put_secret(f"s{i}", {"A": coded("small"), "B": coded("v" * 100_000)})
+    env = [{"name": f"X{i}", **ref(f"s{i % 32}", "A")} for i in range(128)]
+    tracemalloc.start()
+    try:
+        found = await environment(api, env=env)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.variables) == 128
+    assert len(api.reads) == 32
+    assert peak < 1_000_000
+
+
+async def test_a_session_key_that_no_header_can_carry(api: FakeApi) -> None:
+    api.put_secret("mine", {"session-api-key": coded("v" * 100_000)})
+    spec: dict[str, Any] = {"sessionKey": {"mode": "SecretRef", "secretRef": {"name": "mine"}}}
+    with pytest.raises(NotThere) as refused:
+        await environment(api, **spec)
+    assert "spec.sessionKey.secretRef" in refused.value.message
