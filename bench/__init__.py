@@ -6,8 +6,10 @@
     baseline    the same containers by docker-py alone
     audit       what the operator wrote, by the API server's own record
     usage       processor time and memory of a process
-    creations, deletions, bursts, reactions, resting, scaling, overhead
+    creations, deletions, bursts, reactions, resting, scaling, overhead, neighbours
                 the scenarios
+    attacks     the loads of `neighbours`
+    registry    images for them to pull, as slowly as an attacker likes
     instant, floor
                 an operator over an engine that answers at once, and a loop that decides nothing
     figures     samples, percentiles, rows

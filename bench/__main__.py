@@ -16,7 +16,17 @@ import typer
 import uvloop
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import bursts, compare, creations, deletions, overhead, reactions, resting, scaling
+from bench import (
+    bursts,
+    compare,
+    creations,
+    deletions,
+    neighbours,
+    overhead,
+    reactions,
+    resting,
+    scaling,
+)
 from bench.figures import Row
 from bench.lab import DURABLE, Lab, Sizes, end_on_signals, lab
 from bench.published import publish
@@ -45,6 +55,7 @@ SCENARIOS: dict[str, Scenario] = {
     # Nothing else runs yet.
     "instant": overhead.latency_and_throughput,
     "many": overhead.many,
+    "neighbours": neighbours.noisy,
     # The population grows; all that follow have it in the background.
     "scale": scaling.grow,
     "processor": _among(overhead.processor),

@@ -29,6 +29,7 @@ from controller.entries import Entry
 from controller.kube.environment import Environment
 from controller.operations import container_spec
 from controller.settings import Settings
+from dev.progress import DevError
 
 INSTANCE = "bench-baseline"
 _CONNECTIONS = 128
@@ -74,6 +75,15 @@ class Baseline:
             began = time.monotonic()
             made = list(pool.map(lambda _: self.create(spec)[0], range(count)))
             return made, time.monotonic() - began
+
+    def pull(self, image: str) -> float:
+        """Pull `repository:tag`; how many seconds. Raises DevError if the engine could not."""
+        repository, _, tag = image.rpartition(":")
+        began = time.monotonic()
+        answer = self._client.pull(repository, tag=tag)
+        if '"error"' in answer:
+            raise DevError(f"docker-py could not pull {image}: {answer[-300:]}")
+        return time.monotonic() - began
 
     def stop_and_remove(self, container_id: str, grace_seconds: int) -> None:
         """As an application does that deletes a sandbox: wait out the grace period, remove."""

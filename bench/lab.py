@@ -102,6 +102,22 @@ class Sizes:
     """Stopped containers of others on the engine."""
     stopped_ours: int = 200
     """Sandboxes that are paused by Stop."""
+    attack_seconds: float = 30.0
+    """How long a tenant's neighbour is measured under each attack, and calm, at most."""
+    attack_deletions: int = 15
+    """Deletions of what ran before, in that time."""
+    attack_plain: int = 150
+    """Plain Sandboxes of the attacker, created at once and deleted at once."""
+    attack_ports: int = 20
+    """With 32 ports each."""
+    attack_volumes: int = 8
+    """With a volume over a large directory of the image."""
+    attack_files: int = 6000
+    """Files of that directory, of 50 KB each."""
+    attack_exits: int = 40
+    """That exit at once."""
+    attack_exits_with_ports: int = 60
+    """The same with 8 ports each."""
 
     @classmethod
     def quick(cls) -> Sizes:
@@ -130,6 +146,14 @@ class Sizes:
             step_idle_seconds=10.0,
             stopped=50,
             stopped_ours=10,
+            attack_seconds=12.0,
+            attack_deletions=8,
+            attack_plain=50,
+            attack_ports=8,
+            attack_volumes=4,
+            attack_files=2000,
+            attack_exits=20,
+            attack_exits_with_ports=20,
         )
 
 

@@ -27,7 +27,6 @@ Json = dict[str, Any]
 
 NAMESPACE = "default"
 SECONDS = 180
-_PATH = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURAL}"
 _CONNECTIONS = 128
 """So many requests are under way at once: a burst of a hundred is one, and some beside it."""
 _KEPT_SECONDS = 80
@@ -86,8 +85,11 @@ def gone(told: Told) -> bool:
 class Sandboxes:
     """The Sandboxes of one namespace, to be used as an async context."""
 
-    def __init__(self, cluster: ControlPlane) -> None:
+    def __init__(self, cluster: ControlPlane, namespace: str = NAMESPACE) -> None:
+        """The namespace is made if there is none."""
         self._base = cluster.url
+        self._namespace = namespace
+        self._path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.PLURAL}"
         self._tls = _tls(cluster.directory / "pki")
         self._history: dict[str, list[Told]] = defaultdict(list)
         self._waiting: dict[str, list[tuple[Wanted, asyncio.Future[Told]]]] = defaultdict(list)
@@ -105,6 +107,7 @@ class Sandboxes:
         )
         try:
             await self.connect()
+            await self._ensure_namespace()
             version = (await self._list())["metadata"]["resourceVersion"]
         except BaseException:
             await self._session.close()
@@ -131,10 +134,10 @@ class Sandboxes:
             "metadata": {"name": name},
             "spec": spec,
         }
-        await self._call("POST", _PATH, body)
+        await self._call("POST", self._path, body)
 
     async def delete(self, name: str) -> None:
-        await self._call("DELETE", f"{_PATH}/{name}")
+        await self._call("DELETE", f"{self._path}/{name}")
 
     async def annotate(self, name: str, annotations: dict[str, str]) -> None:
         """A change that needs nothing done."""
@@ -142,7 +145,14 @@ class Sandboxes:
 
     async def pause(self, name: str) -> None:
         """Wish it paused, by the method of its spec."""
-        await self._patch(name, {"spec": {"operatingMode": "Paused"}})
+        await self.change(name, {"operatingMode": "Paused"})
+
+    async def resume(self, name: str) -> None:
+        await self.change(name, {"operatingMode": "Running"})
+
+    async def change(self, name: str, spec: Json) -> None:
+        """Merge this into its spec."""
+        await self._patch(name, {"spec": spec})
 
     async def create_running(self, name: str, spec: Json) -> float:
         """Seconds from the call to the watch event with phase RUNNING."""
@@ -193,7 +203,7 @@ class Sandboxes:
         endless = aiohttp.ClientTimeout(total=None)
         while True:
             query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "36000"}
-            async with self._session.get(_PATH, params=query, timeout=endless) as response:
+            async with self._session.get(self._path, params=query, timeout=endless) as response:
                 async for line in response.content:
                     at, clock = time.monotonic(), time.time()
                     event = json.loads(line)
@@ -225,10 +235,17 @@ class Sandboxes:
         if still:
             self._waiting[name] = still
 
+    async def _ensure_namespace(self) -> None:
+        if self._namespace != NAMESPACE:
+            body = {"metadata": {"name": self._namespace}}
+            async with self._session.post("/api/v1/namespaces", json=body) as response:
+                if response.status != 409:
+                    response.raise_for_status()
+
     async def _list(self) -> Json:
         """A list; a CRD that is younger than a second may not be served yet."""
         while True:
-            async with self._session.get(_PATH) as response:
+            async with self._session.get(self._path) as response:
                 if response.status != 429:
                     response.raise_for_status()
                     return dict(await response.json())
@@ -236,7 +253,7 @@ class Sandboxes:
 
     async def _patch(self, name: str, body: Json) -> None:
         headers = {"Content-Type": "application/merge-patch+json"}
-        await self._call("PATCH", f"{_PATH}/{name}", body, headers)
+        await self._call("PATCH", f"{self._path}/{name}", body, headers)
 
     async def _call(
         self,
