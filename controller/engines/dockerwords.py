@@ -17,7 +17,13 @@ from controller.core.discretion import WITHHELD, repeats
 from controller.core.names import Owner
 from controller.core.reasons import Reason
 from controller.core.state import Container, Limits, Run
-from controller.engines.base import ContainerSpec, EngineEvent, EngineRefused, VolumeSpec
+from controller.engines.base import (
+    ContainerSpec,
+    EngineEvent,
+    EngineRefused,
+    PullTooSlow,
+    VolumeSpec,
+)
 
 CPU_PERIOD_US = 100_000
 """Limits are set as quota and period, not NanoCpus, which Docker cannot lift again in place."""
@@ -386,6 +392,12 @@ def pull_refusal(image: str, explanation: str) -> EngineRefused:
     reason = Reason.IMAGE_NOT_FOUND if missing else Reason.IMAGE_PULL_FAILED
     explanation = _FOREIGN_BODY.sub(r"\1 (the rest of the answer is left out)", explanation)
     return EngineRefused(reason, plain(f"Image {image} could not be pulled: {explanation}"))
+
+
+def pull_too_slow(image: str, fault: str) -> PullTooSlow:
+    return PullTooSlow(
+        Reason.IMAGE_PULL_FAILED, plain(f"Image {image} could not be pulled: {fault}")
+    )
 
 
 def lost_engine(status: int | None, explanation: str) -> bool:
