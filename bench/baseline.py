@@ -65,7 +65,9 @@ class Baseline:
         body = self.body(spec, uid)
         with self._gate:
             began = time.monotonic()
-            made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
+            made = self._client.create_container_from_config(
+                body, names.container_name(self._owner, uid)
+            )["Id"]
             self._client.start(made)
             return made, time.monotonic() - began
 
@@ -115,7 +117,9 @@ class Baseline:
         body = self.body(spec, uid)
         body["HostConfig"]["NetworkMode"] = "none"
         with self._gate:
-            made = self._client.create_container_from_config(body, names.container_name(uid))["Id"]
+            made = self._client.create_container_from_config(
+                body, names.container_name(self._owner, uid)
+            )["Id"]
             self._client.start(made)
             self._client.wait(made)
             return str(made)

@@ -211,7 +211,7 @@ class Floor:
         template = self._task.container or {}
         labels = {**template["Labels"], names.UID_LABEL: uid}
         body = {**template, "Labels": labels}
-        made = self._docker.create_container_from_config(body, names.container_name(uid))["Id"]
+        made = self._docker.create_container_from_config(body, f"sbx-{uid}")["Id"]
         self._docker.start(made)
         self._docker.inspect_container(made)
         return str(made)

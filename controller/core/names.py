@@ -51,8 +51,21 @@ class Owner:
         return f"{self.cluster_uid}.{self.instance}"
 
 
-def container_name(uid: str) -> str:
-    """A function of the full UID, so that the engine itself refuses a second container."""
+def container_name(owner: Owner, uid: str) -> str:
+    """A function of the full UID, so that the engine itself refuses a second container.
+
+    Docker's DNS tells every container of a network the names of its neighbours by their addresses:
+    one way, then, and of 128 bits. The cluster's UID goes in, which someone with rights in a
+    namespace of their own cannot read: who knows another's Sandbox UID cannot ask for its address
+    either. No key that could be lost, since the name must be the same after every restart; and not
+    the instance, so that two operators of one cluster never make two containers of one Sandbox.
+    """
+    text = f"container\0{owner.cluster_uid}\0{uid}"
+    return f"sbx-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def former_container_name(uid: str) -> str:
+    """What earlier versions named it: such a container is as much ours."""
     return f"sbx-{uid}"
 
 

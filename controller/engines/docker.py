@@ -131,7 +131,7 @@ class DockerEngine:
         containers: dict[str, Container | None] = {}
         unseen: list[tuple[str, Any]] = []
         for uid, of_uid in rows.items():
-            row = _own(uid, of_uid)
+            row = _own(self.owner, uid, of_uid)
             before = known[uid].container if known and uid in known else None
             if before is not None and _unchanged(row, before):
                 containers[uid] = before
@@ -152,7 +152,9 @@ class DockerEngine:
         # One after the other in one thread: changing threads costs more than asking does.
         def find(client: Any) -> Holdings:
             rows = client.containers(all=True, filters=_label_filter(labels))
-            container = _inspect(client, [(uid, _own(uid, rows))] if rows else []).get(uid)
+            container = _inspect(client, [(uid, _own(self.owner, uid, rows))] if rows else []).get(
+                uid
+            )
             volumes = _volumes_of(client, uid, labels)
             return _holdings(container, volumes, [*rows, *volumes])
 
@@ -497,7 +499,9 @@ class DockerEngine:
     # ------------------------------------------------------------ parts of verbs
 
     def _create_container(self, client: Any, spec: ContainerSpec) -> str:
-        name = names.container_name(spec.uid)
+        name = names.container_name(self.owner, spec.uid)
+        if former := self._former_container(client, spec.uid):
+            return former
         image = client.inspect_image(spec.image)
         if complaint := words.image_complaint(image.get("Config") or {}):
             raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
@@ -512,6 +516,15 @@ class DockerEngine:
                 return str(details["Id"])
         # Docker reserves a name before the container can be seen.
         raise EngineRefused(Reason.ENGINE_REFUSED, f"Container {name} is still being created.")
+
+    def _former_container(self, client: Any, uid: str) -> str | None:
+        """The ID of a container of ours that an earlier version made, perhaps with its last breath:
+        the engine would not refuse a second one under the present name."""
+        with _tolerating(404):
+            details = client.inspect_container(names.former_container_name(uid))
+            if self._owns(details["Config"].get("Labels"), uid):
+                return str(details["Id"])
+        return None
 
     def _check_runc(self, client: Any) -> None:
         """Only where the settings ask for it: a runc that may lack a fix starts nothing."""
@@ -826,10 +839,11 @@ def _by_uid(rows: Iterable[Any]) -> Rows:
     return grouped
 
 
-def _own(uid: str, rows: Sequence[Any]) -> Any:
+def _own(owner: Owner, uid: str, rows: Sequence[Any]) -> Any:
     """The container of ours. A copy of its labels under another name is seen once ours is gone."""
-    name = f"/{names.container_name(uid)}"
-    return min(rows, key=lambda row: name not in row["Names"])
+    present = f"/{names.container_name(owner, uid)}"
+    former = f"/{names.former_container_name(uid)}"
+    return min(rows, key=lambda row: (present not in row["Names"], former not in row["Names"]))
 
 
 def _inspect(client: Any, listed: Iterable[tuple[str, Any]]) -> dict[str, Container | None]:

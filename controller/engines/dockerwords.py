@@ -119,7 +119,7 @@ def container_body(
         "Image": spec.image,
         # Docker resolves it for all containers of the network: one that users choose could pass for
         # another's service.
-        "Hostname": names.container_name(spec.uid),
+        "Hostname": names.container_name(owner, spec.uid),
         # The image's own would run as often as it says, and nobody here asks for its result.
         "Healthcheck": {"Test": ["NONE"]},
         "Env": [f"{name}={value}" for name, value in spec.env.items()],

@@ -189,22 +189,22 @@ class MemoryHost:
         held.container = replace(held.container, **changes)  # type: ignore[arg-type]
         self.emit(held, action)
 
-    def add(self, owner: str, spec: ContainerSpec) -> str:
+    def add(self, owner: Owner, spec: ContainerSpec) -> str:
         container_id = f"{next(self._ids):064x}"
         for volume in spec.volumes:
             name = names.volume_name(spec.uid, volume.name)
             kept = self.volumes.get(name)
             if kept is None:
-                kept = _Held(owner, spec.uid, spec, volume=name, retain=volume.retain)
+                kept = _Held(owner.label, spec.uid, spec, volume=name, retain=volume.retain)
                 self.volumes[name] = kept
                 self._of[spec.uid].append(kept)
-            if (kept.owner, kept.uid) != (owner, spec.uid):
+            if (kept.owner, kept.uid) != (owner.label, spec.uid):
                 raise _refused(Reason.NAME_CONFLICT, f"Volume {name} is not this Sandbox's.")
-        held = self.containers[container_id] = _Held(owner, spec.uid, spec)
+        held = self.containers[container_id] = _Held(owner.label, spec.uid, spec)
         self._of[spec.uid].append(held)
         held.container = Container(
             id=container_id,
-            name=names.container_name(spec.uid),
+            name=names.container_name(owner, spec.uid),
             run=Run.CREATED,
             image_id=f"sha256:{hashlib.sha256(spec.image.encode()).hexdigest()}",
             created_at=self.now(),
@@ -323,7 +323,7 @@ class MemoryEngine:
             if spec.runtime is not None and spec.runtime not in self.host.runtimes:
                 raise _refused(Reason.RUNTIME_NOT_FOUND, f"No runtime {spec.runtime}.")
             _check_memory(spec.limits)
-            return self.host.add(self.owner.label, spec)
+            return self.host.add(self.owner, spec)
 
     async def start(self, container_id: str) -> None:
         async with self.host.serve("start"):

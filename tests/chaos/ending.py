@@ -157,7 +157,7 @@ class Ending:
             found: list[Finding] = []
             for box in boxes:
                 try:
-                    client.start(names.container_name(box.uid))
+                    client.start(box.container_name)
                 except APIError as error:
                     if _LEFT_BEHIND.search(error.explanation or ""):
                         self.stuck.add(box.uid)
@@ -174,7 +174,7 @@ class Ending:
             found: dict[str, Json | None] = {}
             for box in boxes:
                 try:
-                    found[box.uid] = client.inspect_container(names.container_name(box.uid))
+                    found[box.uid] = client.inspect_container(box.container_name)
                 except NotFound:
                     found[box.uid] = None
             return found

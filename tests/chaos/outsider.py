@@ -11,13 +11,12 @@ from typing import Any
 import docker
 from docker.errors import APIError, DockerException, NotFound
 
-from controller.core import names
 from tests.chaos.bystanders import TAKEN
 from tests.chaos.deeds import Deeds
 from tests.chaos.faults import Fault, Lane
 from tests.chaos.load import UNANSWERED, Load
 from tests.chaos.sides import Side
-from tests.integration.boxes import Docker
+from tests.integration.boxes import Box, Docker
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,19 @@ class Outsider(Lane):
     def _doing(self, deed: Deed) -> Fault:
         async def do() -> bool:
             boxes = sorted(self._yard.living(), key=lambda box: box.name)
-            uids = [box.uid for box in boxes if box.name != TAKEN]
-            self.rng.shuffle(uids)
+            boxes = [box for box in boxes if box.name != TAKEN]
+            self.rng.shuffle(boxes)
             with contextlib.suppress(DockerException, OSError):
-                return bool(await self._docker(lambda client: self._to_one(client, deed, uids)))
+                return bool(await self._docker(lambda client: self._to_one(client, deed, boxes)))
             return False
 
         return do
 
-    def _to_one(self, client: docker.APIClient, deed: Deed, uids: list[str]) -> bool:
+    def _to_one(self, client: docker.APIClient, deed: Deed, boxes: list[Box]) -> bool:
         """Do it to the first of them whose container it concerns. Returns whether there was one."""
-        for uid in uids:
+        for box in boxes:
             try:
-                container = client.inspect_container(names.container_name(uid))
+                container = client.inspect_container(box.container_name)
             except NotFound:
                 continue
             if deed.meets and container["State"]["Status"] not in deed.meets:
@@ -99,7 +98,7 @@ class Outsider(Lane):
                 if first and not done:
                     self._deeds.removed.discard(container["Id"])
                 if done and deed.ends:
-                    self._deeds.ended[uid].append((began, time.time()))
+                    self._deeds.ended[box.uid].append((began, time.time()))
             if done:
                 return True
         return False

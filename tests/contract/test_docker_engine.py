@@ -21,7 +21,7 @@ from controller.core.state import Run
 from controller.engines.base import EngineRefused, EngineUnreachable, PortSpec, VolumeSpec
 from controller.engines.docker import DockerEngine
 from dev.engine import OwnEngine
-from tests.contract.lab import SECONDS, SMALL, Lab
+from tests.contract.lab import SECONDS, SLEEPS, SMALL, Lab
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ class TestFences:
         assert host["PidsLimit"] == SMALL.pids
         assert host["RestartPolicy"]["Name"] == "no"
         assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
-        assert config["Hostname"] == names.container_name(spec.uid)
+        assert config["Hostname"] == names.container_name(docker_lab.engine.owner, spec.uid)
         assert config["Healthcheck"]["Test"] == ["NONE"]
         assert config["Labels"]["team"] == "a"
         assert config["Labels"][names.UID_LABEL] == spec.uid
@@ -111,6 +111,67 @@ class TestFences:
         spec = docker_lab.spec(command=command, args=args)
         details = raw.inspect_container(await docker_lab.engine.create(spec))
         assert (details["Path"], details["Args"]) == (path, arguments)
+
+
+class TestFormerNames:
+    @pytest.mark.parametrize("started", [False, True])
+    async def test_what_an_earlier_version_made_is_ours(
+        self, docker_lab: Lab, raw: Any, started: bool
+    ) -> None:
+        spec = docker_lab.spec()
+        made = await docker_lab.engine.create(spec)
+        raw.rename(made, names.former_container_name(spec.uid))
+        if started:
+            await docker_lab.engine.start(made)
+        assert await docker_lab.reborn.create(spec) == made, "no second one"
+        assert (await docker_lab.container(spec.uid)).id == made
+        assert (await docker_lab.engine.list())[spec.uid].container is not None
+        await docker_lab.engine.remove(made)
+        assert (await docker_lab.engine.find(spec.uid)).container is None
+
+    async def test_a_strangers_container_of_a_former_name_is_left_alone(
+        self, docker_lab: Lab, raw: Any
+    ) -> None:
+        spec = docker_lab.spec()
+        theirs = await docker_lab.stranger.create(spec)
+        raw.rename(theirs, names.former_container_name(spec.uid))
+        assert await docker_lab.engine.create(spec) != theirs
+
+
+class TestNeighbours:
+    async def test_reverse_dns_tells_nothing_of_whose_a_neighbour_is(
+        self, docker_lab: Lab, raw: Any
+    ) -> None:
+        """Every container may ask the network's DNS for the names of all addresses in it."""
+        mine, id_ = await docker_lab.started()
+        named = docker_lab.spec(namespace="team-secret", name="their-project", command=SLEEPS)
+        theirs = await docker_lab.engine.create(named)
+        await docker_lab.engine.start(theirs)
+        (network,) = raw.inspect_container(theirs)["NetworkSettings"]["Networks"].values()
+
+        def told(*command: str) -> str:
+            made = raw.exec_create(id_, list(command))
+            return str(raw.exec_start(made["Id"]).decode())
+
+        address = network["IPAddress"]
+        answer = told("busybox", "nslookup", address, "127.0.0.11")
+        name = names.container_name(docker_lab.engine.owner, named.uid)
+        assert name in answer, "else nothing was asked"
+        everything = answer + told("cat", "/etc/hosts") + told("hostname")
+        for host in (name, theirs[:12]):
+            everything += told("busybox", "nslookup", host, "127.0.0.11")
+        for secret in (
+            named.uid,
+            mine.uid,
+            "team-",
+            "their-project",
+            docker_lab.engine.owner.label,
+        ):
+            assert secret not in everything
+        for asked in (named.uid, names.former_container_name(named.uid), "their-project"):
+            assert address not in told("busybox", "nslookup", asked, "127.0.0.11").replace(
+                "127.0.0.11", ""
+            )
 
 
 class TestNetwork:

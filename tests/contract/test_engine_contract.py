@@ -52,7 +52,7 @@ class TestCreate:
         found = held.container
         assert found is not None
         assert found.id == container_id
-        assert found.name == names.container_name(spec.uid)
+        assert found.name == names.container_name(lab.engine.owner, spec.uid)
         assert found.run is Run.CREATED
         assert found.image_id
         assert found.created_at is not None
@@ -91,7 +91,7 @@ class TestCreate:
     async def test_anothers_container_of_that_name_is_a_conflict(self, lab: Lab) -> None:
         spec = lab.spec()
         theirs = await lab.stranger.create(spec)
-        with refused(Reason.NAME_CONFLICT, names.container_name(spec.uid)):
+        with refused(Reason.NAME_CONFLICT, names.container_name(lab.engine.owner, spec.uid)):
             await lab.engine.create(spec)
         assert await lab.engine.find(spec.uid) == Holdings()
         found = (await lab.stranger.find(spec.uid)).container

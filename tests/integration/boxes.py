@@ -172,6 +172,11 @@ class Box:
     at: int = 0
 
     @property
+    def container_name(self) -> str:
+        """The engine's name of its container."""
+        return names.container_name(names.Owner(self.world.plane.uid, ""), self.uid)
+
+    @property
     def versions(self) -> list[Json]:
         return self.world.story(self.uid).versions
 
@@ -324,7 +329,7 @@ class Docker:
 
         def inspect(client: docker.APIClient) -> Json:
             try:
-                return dict(client.inspect_container(names.container_name(box.uid)))
+                return dict(client.inspect_container(box.container_name))
             except NotFound:
                 return {}
 
@@ -352,7 +357,7 @@ class Docker:
         """A command in a Sandbox's container: its exit code and output."""
 
         def run(client: docker.APIClient) -> tuple[int, str]:
-            made = client.exec_create(names.container_name(box.uid), list(command))
+            made = client.exec_create(box.container_name, list(command))
             output = client.exec_start(made["Id"])
             return client.exec_inspect(made["Id"])["ExitCode"], output.decode().strip()
 

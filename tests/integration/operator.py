@@ -16,6 +16,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,9 @@ class Plane:
             await session.close()
         await asyncio.to_thread(self.control_plane.stop)
 
-    @property
+    @cached_property
     def uid(self) -> str:
+        """Of the cluster; the same after a restart, and known while the API server is away."""
         return cluster_uid(self.control_plane.kubeconfig)
 
     def session(self, user: str = "admin") -> aiohttp.ClientSession:

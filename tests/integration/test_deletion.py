@@ -121,7 +121,7 @@ async def _exited(world: World, _: Docker) -> Box:
 
 async def _missing(world: World, docker: Docker) -> Box:
     box = await world.running(command=SLEEPS, volumes=VOLUMES)
-    name = names.container_name(box.uid)
+    name = box.container_name
     await docker(lambda client: client.remove_container(name, force=True))
     await box.until("MISSING")
     return box

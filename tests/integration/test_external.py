@@ -24,7 +24,7 @@ VOLUMES = [{"name": "work", "mountPath": "/work", "managed": {}}]
 
 
 def name(box: Box) -> str:
-    return names.container_name(box.uid)
+    return box.container_name
 
 
 def restarted(count: int) -> Callable[[Json], bool]:

@@ -139,7 +139,7 @@ class TestTheContainer:
             workingDir="/workspace",
         )
         args = await world.running(args=["sleep", "1000"])
-        said = await docker(lambda client: client.logs(names.container_name(both.uid)))
+        said = await docker(lambda client: client.logs(both.container_name))
         assert said.decode() == "/workspace one two words\n"
         assert (await docker.inspect(args))["Config"]["Cmd"] == ["sleep", "1000"]
 
@@ -308,7 +308,7 @@ class TestWrites:
                 await box.pause()
             if act == "remove":
                 await box.until("RUNNING")
-                name = names.container_name(box.uid)
+                name = box.container_name
                 await docker(lambda client: client.remove_container(name, force=True))
             await box.until(phase)
 

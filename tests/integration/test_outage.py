@@ -132,7 +132,7 @@ async def test_another_engine_is_no_engine_without_containers(
     await operator.restart(docker_host=engine.host)
     await doomed.until_gone()
     await box.until("RUNNING", where=reachable)
-    assert await docker.left(box) == [f"/{names.container_name(box.uid)}"]
+    assert await docker.left(box) == [f"/{box.container_name}"]
     assert restarts(box.latest) == 0
 
     await operator.restart(docker_host=another.host, accepted_engine_ids=first)
@@ -150,7 +150,7 @@ async def test_the_api_server_goes_and_comes_back(
     control_plane = world.plane.control_plane
     await deleted.delete()
     await asyncio.to_thread(control_plane.kill_one, "kube-apiserver")
-    await docker(lambda client: client.kill(names.container_name(ended.uid)))
+    await docker(lambda client: client.kill(ended.container_name))
     await asyncio.to_thread(control_plane.restart_apiserver)
     assert operator.alive()
     await ended.until("RUNNING", where=lambda obj: restarts(obj) == 1)

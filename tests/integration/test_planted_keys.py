@@ -194,7 +194,7 @@ async def _a_name_is_taken(stage: Stage, spec: Json) -> Box:
     """By a container that was there first."""
     await stage.operator.stop()
     box = await stage.world.box("named", **spec)
-    name = names.container_name(box.uid)
+    name = box.container_name
     await stage.docker(lambda client: client.create_container(BUSYBOX, name=name))
     stage.operator.start()
     await box.until("ERROR", "NameConflict")

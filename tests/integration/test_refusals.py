@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from controller.core import names
 from dev.images import BUSYBOX
 from dev.ports import free_ports
 from tests.integration.boxes import SLEEPS, WEB, Box, Docker, World, condition, fetch, url
@@ -111,6 +110,6 @@ async def test_what_the_settings_do_not_allow(
     await runtime.until("RUNNING")
     assert "spec.image" in await message(image, "NotAllowed")
     await port.until("ERROR", "NotAllowed")
-    name = names.container_name(runtime.uid)
+    name = runtime.container_name
     details = await docker(lambda client: client.inspect_container(name))
     assert details["HostConfig"]["Runtime"] == "runc"

@@ -33,7 +33,7 @@ async def killed_and_started(operator: Operator) -> None:
 async def one_container_each(boxes: list[Box], docker: Docker) -> None:
     for box in boxes:
         held = await docker.left(box)
-        assert held == [f"/{names.container_name(box.uid)}", names.volume_name(box.uid, "work")]
+        assert held == [f"/{box.container_name}", names.volume_name(box.uid, "work")]
 
 
 async def gone_without_a_trace(boxes: list[Box], docker: Docker) -> None:
@@ -157,10 +157,9 @@ class TestAway:
             *(world.running(command=SLEEPS) for _ in range(3))
         )
         await operator.stop()
-        name = names.container_name
-        await docker(lambda client: client.remove_container(name(removed.uid), force=True))
-        await docker(lambda client: client.kill(name(killed.uid)))
-        await docker(lambda client: client.pause(name(frozen.uid)))
+        await docker(lambda client: client.remove_container(removed.container_name, force=True))
+        await docker(lambda client: client.kill(killed.container_name))
+        await docker(lambda client: client.pause(frozen.container_name))
         operator.start()
         await removed.until("MISSING", "ContainerMissing")
         await killed.until("RUNNING", where=lambda o: o["status"]["container"]["restartCount"] == 1)
@@ -230,10 +229,14 @@ async def _stranger(docker: Docker, owner: names.Owner, world: World) -> str:
         names.SANDBOX_LABEL: "stranger",
     }
 
-    name = names.container_name(uid)
+    name = _stranger_name(uid)
     await docker(lambda client: client.create_container(BUSYBOX, name=name, labels=labels))
     return uid
 
 
 def _remove(uid: str, client: Any) -> None:
-    client.remove_container(names.container_name(uid))
+    client.remove_container(_stranger_name(uid))
+
+
+def _stranger_name(uid: str) -> str:
+    return names.container_name(names.Owner("another-cluster", ""), uid)

@@ -82,7 +82,7 @@ class Bystanders:
         return [TREASURE, await self.key()]
 
     async def _look(self) -> Json:
-        containers = (self.stranger, names.container_name(self.victim.uid))
+        containers = (self.stranger, self.victim.container_name)
         volumes = (self.stranger, names.volume_name(self.victim.uid, str(VOLUME["name"])))
         secrets = await self._world.plane.call("GET", f"/api/v1/namespaces/{NAMESPACE}/secrets")
 

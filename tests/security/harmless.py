@@ -55,10 +55,10 @@ def complaints(
         yield "the kernel's files are not masked"
     if not (0 < host["Memory"] <= host["MemorySwap"] == host["Memory"]) or host["PidsLimit"] < 1:
         yield f"no limits: {host['Memory']}, {host['MemorySwap']}, {host['PidsLimit']}"
-    if details["Name"] != f"/{names.container_name(meta['uid'])}":
+    if details["Name"] != f"/{names.container_name(owner, meta['uid'])}":
         yield f"the name is {details['Name']}"
     # Docker resolves host names for the whole network: one of its choice could be another's.
-    if config["User"] or config["Hostname"] != names.container_name(meta["uid"]):
+    if config["User"] or config["Hostname"] != names.container_name(owner, meta["uid"]):
         yield f"user {config['User']}, host name {config['Hostname']}"
     if (config.get("Healthcheck") or {}).get("Test") != ["NONE"]:
         yield f"the image's health check is {config.get('Healthcheck')}"

@@ -36,7 +36,7 @@ def recorded(name: str) -> Any:
 class TestContainer:
     def test_created(self) -> None:
         seen = words.container(recorded("created"))
-        assert (seen.run, seen.name) == (Run.CREATED, names.container_name(SPEC.uid))
+        assert (seen.run, seen.name) == (Run.CREATED, names.former_container_name(SPEC.uid))
         assert (seen.started_at, seen.finished_at, seen.exit_code) == (None, None, None)
         assert (seen.ports, seen.error) == ({}, "")
 
