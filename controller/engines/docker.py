@@ -502,13 +502,19 @@ class DockerEngine:
         name = names.container_name(self.owner, spec.uid)
         if former := self._former_container(client, spec.uid):
             return former
-        image = client.inspect_image(spec.image)
-        if complaint := words.image_complaint(image.get("Config") or {}):
+        image = _image_config(client, spec.image)
+        if complaint := words.image_complaint(image or {}):
             raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
-        body = words.container_body(self.owner, spec, image.get("Config") or {})
+        body = words.container_body(self.owner, spec, image)
         for _ in range(2):
             with _tolerating(409, "already in use"):
-                return str(client.create_container_from_config(body, name)["Id"])
+                made = str(client.create_container_from_config(body, name)["Id"])
+                if image is None:  # it came just now, and nobody has looked at it
+                    client.remove_container(made, v=True, force=True)
+                    raise EngineRefused(
+                        Reason.ENGINE_REFUSED, f"Image {spec.image} has just arrived: tried again."
+                    )
+                return made
             with _tolerating(404):
                 details = client.inspect_container(name)
                 if not self._owns(details["Config"].get("Labels"), spec.uid):
@@ -610,6 +616,16 @@ class DockerEngine:
         labels = labels or {}
         owner = labels.get(names.OWNER_LABEL)
         return owner == self.owner.label and labels.get(names.UID_LABEL) == uid
+
+
+def _image_config(client: Any, image: str) -> Mapping[str, Any] | None:
+    """The Config of an image; None where the engine has none of that name, or it is no name: then
+    creating says so. One with dots for parts would be another path of the engine's API."""
+    if any(part in ("", ".", "..") for part in image.split("/")):
+        return None
+    with _tolerating(404), _tolerating(400):
+        return client.inspect_image(image).get("Config") or {}
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ UNSET = (
     # What would share the host's, or another container's, or give a right.
     *("Binds", "VolumesFrom", "Links", "Tmpfs", "Privileged", "CapAdd", "GroupAdd"),
     *("PidMode", "UTSMode", "UsernsMode", "Cgroup", "CgroupParent", "Isolation"),
-    *("Devices", "DeviceRequests", "DeviceCgroupRules", "Sysctls", "Ulimits", "StorageOpt"),
+    *("Devices", "DeviceRequests", "DeviceCgroupRules", "Sysctls", "StorageOpt"),
     *("PublishAllPorts", "OomKillDisable", "OomScoreAdj", "AutoRemove", "ContainerIDFile"),
     *("ExtraHosts", "Dns", "DnsOptions", "DnsSearch", "VolumeDriver", "ReadonlyRootfs"),
 )
 SET = {
     "CapDrop": ["ALL"],
+    "Ulimits": [{"Name": "core", "Hard": 0, "Soft": 0}],
     "SecurityOpt": ["no-new-privileges"],
     "IpcMode": "private",
     "Init": True,

@@ -17,6 +17,7 @@ from datetime import UTC
 from typing import Any
 
 import hypothesis
+import re2
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -84,10 +85,13 @@ def _text(schema: Schema) -> st.SearchStrategy[str]:
             lambda moment: moment.isoformat().replace("+00:00", "Z")
         )
     low, high = schema.get("minLength", 0), schema["maxLength"]
+    further = [re2.compile(part["pattern"]) for part in schema.get("allOf", ())]
     if "pattern" not in schema:
-        return st.text(min_size=low, max_size=min(high, 40))
-    texts = st.from_regex(str(schema["pattern"]), fullmatch=True)
-    return texts.filter(lambda text: low <= len(text) <= high and not text.endswith("\n"))
+        texts = st.text(min_size=low, max_size=min(high, 40))
+    else:
+        texts = st.from_regex(str(schema["pattern"]), fullmatch=True)
+        texts = texts.filter(lambda text: low <= len(text) <= high and not text.endswith("\n"))
+    return texts.filter(lambda text: all(pattern.fullmatch(text) for pattern in further))
 
 
 def _list(schema: Schema) -> st.SearchStrategy[list[Json]]:

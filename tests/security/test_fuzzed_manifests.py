@@ -52,7 +52,16 @@ AT_ONCE = 24
 IN_MEMORY_AT_ONCE = 40
 REAL = 40
 HOST_CONFIG = {
-    *("NetworkMode", "CapDrop", "SecurityOpt", "Init", "IpcMode", "RestartPolicy", "LogConfig"),
+    *(
+        "NetworkMode",
+        "CapDrop",
+        "SecurityOpt",
+        "Init",
+        "IpcMode",
+        "RestartPolicy",
+        "LogConfig",
+        "Ulimits",
+    ),
     *("PortBindings", "Mounts", "Memory", "MemorySwap", "CpuPeriod", "CpuQuota", "PidsLimit"),
     "Runtime",
 }
