@@ -23,7 +23,7 @@ from controller.core.state import EngineView, Holdings, Verb
 from controller.core.verdict import Operation
 from controller.engines.base import Engine, EngineError, EngineEvent, EngineUnreachable
 from controller.entries import Engines, Entries
-from controller.kube.api import ApiError, KubeApi
+from controller.kube.api import ApiError, Conflict, KubeApi
 from controller.kube.events import about_namespace
 from controller.operations import clean, same
 from controller.reconciler import Reconciler
@@ -150,6 +150,8 @@ class EngineWatch:
             )
             try:
                 await self._api.create_event("default", event)
+            except Conflict:
+                pass  # an earlier start has stored it
             except ApiError as error:
                 log.info("no Event tells of it: %s", error)
 

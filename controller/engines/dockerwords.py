@@ -325,7 +325,8 @@ def runc_advisory(version: Mapping[str, Any]) -> str:
     ):
         return ""
     return (
-        f"Its runc {'.'.join(map(str, number))} may lack the fix of CVE-2025-31133; without"
+        "The engine's runc"
+        f" {'.'.join(map(str, number))} may lack the fix of CVE-2025-31133; without"
         f" it, images can write the host's kernel settings: upgrade to runc {fixed} or newer."
     )
 

@@ -6,6 +6,7 @@ Events are news, not state: what cannot be posted is dropped, oldest first. Name
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -146,9 +147,12 @@ def about_namespace(
     name: str, uid: str, reason: Reason, message: str, at: datetime
 ) -> dict[str, Any]:
     """A warning about the operator's surroundings, as an Event on a namespace. Like those of all
-    that is in no namespace, it lies in `default`."""
+    that is in no namespace, it lies in `default`. Its name is that of its message: a restart of the
+    operator does not store it a second time."""
     involved = {"apiVersion": "v1", "kind": "Namespace", "name": name, "uid": uid}
-    return _record("default", involved, "Warning", reason, message, at, names.FIELD_MANAGER)
+    event = _record("default", involved, "Warning", reason, message, at, names.FIELD_MANAGER)
+    event["metadata"]["name"] = f"{name}.{hashlib.sha256(message.encode()).hexdigest()[:16]}"
+    return event
 
 
 def _record(
