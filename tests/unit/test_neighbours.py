@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from controller import reconciler
 from controller.core.state import Container, Holdings, Run, Verb
 from controller.core.subject import Subject
 from controller.core.verdict import Operation
@@ -22,6 +23,7 @@ from tests.unit.fakes import Obj, Operator
 NOISY, QUIET = "noisy", "quiet"
 BACKLOGS = pytest.mark.parametrize("backlog", [10, 100])
 EXITS = ["exit"]
+METADATA = {"name": "a", "namespace": "team", "uid": "u1", "resourceVersion": "1"}
 VOLUME = {"name": "work", "mountPath": "/work", "managed": {}}
 
 
@@ -222,14 +224,26 @@ async def test_a_hundred_deletions_of_one_namespace_and_a_create(
     await neighbours.operator.settle()
 
 
+async def test_what_one_namespace_leaves_behind_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciler, "_BEREAVED_OF_A_NAMESPACE", 5)
+    bereaved = reconciler.Bereaved()
+    for number in range(10):
+        left = sandbox()
+        left.uid = f"u{number}"
+        bereaved.put(left)
+    other = Entry("other", Subject.read({"metadata": METADATA | {"namespace": "other"}}))
+    bereaved.put(other)
+    assert other in [await bereaved.get() for _ in range(2)]
+    assert [(await bereaved.get()).uid for _ in range(4)] == ["u6", "u7", "u8", "u9"]
+
+
 # Weights
 
 
 def sandbox(**spec: Any) -> Entry:
-    obj = {
-        "metadata": {"name": "a", "namespace": "team", "uid": "u1", "resourceVersion": "1"},
-        "spec": {"image": "box"} | spec,
-    }
+    obj = {"metadata": METADATA, "spec": {"image": "box"} | spec}
     return Entry("u1", Subject.read(obj))
 
 
