@@ -234,6 +234,17 @@ async def test_a_worker_that_is_cancelled_as_it_is_woken_wakes_another() -> None
     assert await asyncio.wait_for(second, 5) == "x"
 
 
+async def test_a_worker_that_is_cancelled_is_passed_over() -> None:
+    queue = WorkQueue()
+    first, second = (asyncio.create_task(queue.get()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    queue.add("x")
+    assert await asyncio.wait_for(second, 5) == "x"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
 async def test_only_the_own_namespaces_deletions_hold_up_one_that_goes_on() -> None:
     queue = shared()
     queue.add("a1", urgent=True)
