@@ -22,6 +22,7 @@ from controller.core.rules import Rules
 from controller.core.state import Failure, SecretState, Verb
 from controller.core.verdict import Operation
 from controller.entries import Engines, Entries, Entry, Unstored
+from controller.fairness import RoundRobin
 from controller.kube import session_keys
 from controller.kube.api import (
     ApiError,
@@ -49,6 +50,7 @@ _REFUSED_RETRY_SECONDS = 60.0
 change of its settings, of a role or of a policy does."""
 _FINAL_AFTER = 5
 """Failures in a row of one status write, while other writes are accepted, that count as refused."""
+_BEREAVED_OF_A_NAMESPACE = 1000
 _OUTAGE_WRITES_PER_SECOND = 50.0
 """Pace of statuses that only tell of an outage (invariant 4)."""
 
@@ -82,7 +84,7 @@ class Reconciler:
         self._now = now
         self._next_outage_write = 0.0
         self._outage_turns: dict[str, float] = {}
-        self._bereaved: asyncio.Queue[Entry] = asyncio.Queue()
+        self._bereaved = Bereaved()
 
     async def work(self) -> None:
         """One worker: takes keys until it is cancelled. The one place where errors are judged."""
@@ -489,7 +491,7 @@ class Reconciler:
                 entry.in_flight.cancel()
             claimed = names.FINALIZER in entry.subject.metadata.finalizers
             if claimed and entry.secret is not SecretState.ABSENT:
-                self._bereaved.put_nowait(entry)
+                self._bereaved.put(entry)
         self._outage_turns.pop(uid, None)
         self._prober.forget(uid)
         self._queue.forget(uid)
@@ -506,7 +508,7 @@ class Reconciler:
             try:
                 await session_keys.delete(self._api, entry.subject.metadata, entry.secret_uid)
             except ApiUnreachable:
-                self._bereaved.put_nowait(entry)
+                self._bereaved.put(entry)
                 await asyncio.sleep(_BEREAVED_RETRY_SECONDS)
             except ApiError as error:
                 log.warning("the Secret of %s is left: %s", entry.uid, error)
@@ -537,6 +539,30 @@ class Reconciler:
         if spec is not None and container is not None:
             wanted = target(spec, container, self._probe_host)
         self._prober.watch(entry, wanted)
+
+
+class Bereaved:
+    """Sandboxes that went without being released. Namespaces take turns, and each has a bound: of
+    what is dropped the owner reference has the Secret deleted."""
+
+    def __init__(self) -> None:
+        self._uids: RoundRobin[str] = RoundRobin()
+        self._entries: dict[str, Entry] = {}
+        self._arrived = asyncio.Event()
+
+    def put(self, entry: Entry) -> None:
+        namespace = entry.subject.metadata.namespace
+        if self._uids.count(namespace) >= _BEREAVED_OF_A_NAMESPACE:
+            del self._entries[self._uids.pop_of(namespace)]
+        self._uids.add(entry.uid, namespace)
+        self._entries[entry.uid] = entry
+        self._arrived.set()
+
+    async def get(self) -> Entry:
+        while not self._uids:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._entries.pop(self._uids.pop())
 
 
 def _wishes(entry: Entry) -> tuple[int, Mapping[str, str]]:

@@ -105,10 +105,10 @@ class WorkQueue:
             try:
                 await getter
             except asyncio.CancelledError:
-                if getter.cancelled():
-                    self._getters.remove(getter)
-                else:
+                if not getter.cancelled():
                     self._wake()  # it was this one's turn: another's, then
+                elif getter in self._getters:  # or a key has come since, and passed it over
+                    self._getters.remove(getter)
                 raise
         key = self._next().pop()
         tenant = self._working[key] = self._tenant(key)

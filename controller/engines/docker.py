@@ -48,7 +48,7 @@ from controller.core.names import Owner
 from controller.core.reasons import Reason
 from controller.core.state import Container, Holdings, Limits
 from controller.engines import dockerwords as words
-from controller.engines import rootpaths
+from controller.engines import pullpace, rootpaths
 from controller.engines.base import (
     ContainerSpec,
     EngineEvent,
@@ -58,7 +58,7 @@ from controller.engines.base import (
     VolumeSpec,
 )
 from controller.engines.lanes import Answers, Lane, Removals
-from controller.engines.pullpace import SILENT_SECONDS, Pace
+from controller.engines.pullpace import Pace
 from controller.fairness import TENANT
 
 T = TypeVar("T")
@@ -304,10 +304,10 @@ class DockerEngine:
                     params={"fromImage": name, "tag": tag},
                     headers={"X-Registry-Auth": login} if login else {},
                     stream=True,
-                    timeout=(self._timeout, SILENT_SECONDS),
+                    timeout=(self._timeout, pullpace.SILENT_SECONDS),
                 )
             except requests.ReadTimeout:
-                fault = f"the registry did not answer within {SILENT_SECONDS:.0f} s"
+                fault = f"the registry did not answer within {pullpace.SILENT_SECONDS:.0f} s"
                 raise words.pull_too_slow(image, fault) from None
             try:
                 client._raise_for_status(response)

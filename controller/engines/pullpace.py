@@ -42,6 +42,7 @@ class Pace:
         """The registry has said what there is."""
         self._downloading: dict[str, int] = {}
         """Bytes of each layer that dockerd downloads, as far as it says."""
+        self._downloaded = False
         self._waiting: set[str] = set()
         self._extracting: set[str] = set()
         self._moved: deque[tuple[float, int]] = deque()
@@ -73,12 +74,14 @@ class Pace:
             self._extracting.discard(layer)
             self._extracted_at = now
         elif status in _DOWNLOADED:
+            self._downloaded = True
             if downloaded is not None:
                 self._moved.append((self._spent, max(0, LAYER_BYTES - downloaded)))
         else:  # "Pulling fs layer", "Downloading", "Retrying in 5 seconds"
             current = _current(line)
             self._moved.append((self._spent, max(0, current - (downloaded or 0))))
             self._downloading[layer] = current
+            self._downloaded = self._downloaded or status == "Downloading"
         while self._moved and self._moved[0][0] < self._spent - WINDOW_SECONDS:
             self._moved.popleft()
         if self._waiting and not self._downloading and not self._extracting:
@@ -94,8 +97,8 @@ class Pace:
             return None
         self._count(now)
         others = list(others)
-        contended = any(o.tenant != self.tenant and o.held_up(now) for o in others)
         if self._downloading:
+            contended = any(o.tenant != self.tenant and o.held_up(now) for o in others)
             if contended and self._moves_less(CONTENDED_BYTES, CONTENDED_SECONDS):
                 return _told(CONTENDED_BYTES, CONTENDED_SECONDS) + " while other images waited"
             # What extracts keeps the disk busy, which downloads are written to.
@@ -103,13 +106,12 @@ class Pace:
             if not extracts and self._moves_less(LEAST_BYTES, WINDOW_SECONDS):
                 return _told(LEAST_BYTES, WINDOW_SECONDS)
         elif self.waits_since is not None:
-            # dockerd says nothing of a download that waits for a registry's first word.
-            waited = [o for o in others if o.waits_since is not None]
-            first = all(self._began <= o._began for o in waited)
-            patience = WINDOW_SECONDS if contended and first else STUCK_SECONDS
+            # dockerd says nothing of a layer whose turn has come until it has read some of it. One
+            # that was at it before, while no other pull downloads, has that turn.
+            patience = WINDOW_SECONDS if self._downloaded else STUCK_SECONDS
             stuck = now - self.waits_since >= patience
             if stuck and not any(o._downloading for o in others):
-                return f"no layer was downloaded for {patience:.0f} s"
+                return f"the registry sent nothing for {patience:.0f} s"
         return None
 
     def held_up(self, now: float) -> bool:

@@ -177,3 +177,87 @@ async def test_but_it_does_not_starve() -> None:
     queue = WorkQueue()
     queue.add("a", urgent=True)
     await asyncio.wait_for(queue.calm(0.01, ""), 5)
+
+
+# Namespaces: the first letter of a key
+
+
+def shared(at_once: int | None = None) -> WorkQueue:
+    return WorkQueue(lambda key: key[0], at_once=at_once)
+
+
+@pytest.mark.parametrize("backlog", [10, 1000])
+async def test_a_namespace_waits_for_one_key_of_each_other(backlog: int) -> None:
+    queue = shared()
+    for number in range(backlog):
+        queue.add(f"a{number}")
+    queue.add("b")
+    assert "b" in [await take(queue) for _ in range(2)]
+
+
+async def test_endless_deletions_of_one_namespace_leave_others_their_turn() -> None:
+    queue = shared()
+    queue.add("b")
+    for number in range(1000):
+        queue.add(f"a{number}", urgent=True)
+    assert "b" in [await take(queue) for _ in range(workqueue.URGENT_TURN)]
+
+
+async def test_a_deletion_goes_before_what_others_have_in_line() -> None:
+    queue = shared()
+    for number in range(1000):
+        queue.add(f"a{number}")
+    queue.add("b", urgent=True)
+    assert await take(queue) == "b"
+
+
+async def test_one_namespace_does_not_take_every_worker() -> None:
+    queue = shared(at_once=2)
+    for number in range(5):
+        queue.add(f"a{number}", urgent=True)
+    assert [await take(queue) for _ in range(2)] == ["a0", "a1"]
+    waiting_for_one = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert not waiting_for_one.done()
+    queue.add("b")
+    assert await asyncio.wait_for(waiting_for_one, 5) == "b"
+    queue.done("a0")
+    assert await take(queue) == "a2"
+
+
+async def test_a_worker_that_is_cancelled_as_it_is_woken_wakes_another() -> None:
+    queue = WorkQueue()
+    first, second = (asyncio.create_task(queue.get()) for _ in range(2))
+    await asyncio.sleep(0)
+    queue.add("x")
+    first.cancel()
+    assert await asyncio.wait_for(second, 5) == "x"
+
+
+async def test_a_worker_that_is_cancelled_is_passed_over() -> None:
+    queue = WorkQueue()
+    first, second = (asyncio.create_task(queue.get()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    queue.add("x")
+    assert await asyncio.wait_for(second, 5) == "x"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_only_the_own_namespaces_deletions_hold_up_one_that_goes_on() -> None:
+    queue = shared()
+    queue.add("a1", urgent=True)
+    assert queue.pressed("a2")
+    assert not queue.pressed("b")
+
+
+async def test_the_engines_work_of_one_namespace_hardly_waits_for_anothers_deletions() -> None:
+    queue = shared()
+    queue.add("a", urgent=True)
+    await asyncio.wait_for(queue.calm(3600, "b"), 5)
+    own = asyncio.create_task(queue.calm(3600, "a"))
+    await asyncio.sleep(2 * workqueue.OTHERS_SECONDS)
+    assert not own.done()
+    queue.marked("a")
+    await asyncio.wait_for(own, 5)
