@@ -18,8 +18,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
+import posixpath
+import tarfile
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
@@ -75,9 +79,11 @@ _PACE_CHECK_SECONDS = 1.0
 _MAX_LINE = 1 << 20
 """Bytes of one line of a stream: events carry all labels, and a registry may say what it likes."""
 _SILENT = "The engine does not answer"
-_IMAGES_KNOWN = 1024
-_GO_MODE_SYMLINK = 1 << 27
-"""fs.ModeSymlink of Go, whose file modes Docker's API has."""
+_REMEMBERED = 1024
+_GO_MODE_SYMLINK, _GO_MODE_DIRECTORY = 1 << 27, 1 << 31
+"""fs.ModeSymlink and fs.ModeDir of Go, whose file modes Docker's API has."""
+_ARCHIVE_BYTES = 32768
+"""More than the headers of one file in an archive."""
 
 
 class DockerEngine:
@@ -102,6 +108,9 @@ class DockerEngine:
         self._timeout = timeout_seconds
         self._require_patched_runc = require_patched_runc
         self._images: dict[str, _EnginePaths] = {}
+        self._new: dict[str, None] = {}
+        """IDs of containers that were made with volumes that were made for them: while they have
+        not run, Docker has filled those with what they hide, and so they hide nothing."""
         answers = Answers()
         self._pulse = Lane("docker-pulse", 1, answers)
         self._reads = Lane("docker-read", _READERS, answers)
@@ -192,16 +201,25 @@ class DockerEngine:
         def create(client: Any) -> str:
             if not self._network_ready:
                 self._ensure_network(client)
-            for volume in spec.volumes:
-                self._ensure_volume(client, spec, volume)
-            return self._create_container(client, spec)
+            made = [self._ensure_volume(client, spec, volume) for volume in spec.volumes]
+            container_id = self._create_container(client, spec)
+            if all(made):
+                self._remember(self._new, container_id, None)
+            return container_id
 
         return await self._call(self._builds, create, secrets=spec.secrets)
 
     async def start(self, container_id: str) -> None:
         def start(client: Any) -> None:
             self._check_runc(client)
-            self._check_paths(client, container_id)
+            details = client.inspect_container(container_id)
+            state = details["State"]
+            if state.get("Paused"):
+                raise EngineRefused(Reason.START_FAILED, "The container is frozen: thaw it.")
+            if state["Running"]:
+                return  # should it end just now, then it would start without having been looked at
+            if not (state.get("Dead") or state.get("RemovalInProgress")):  # these start never again
+                self._check_paths(client, details)
             try:
                 client.start(container_id)
             except APIError as error:
@@ -502,17 +520,19 @@ class DockerEngine:
         name = names.container_name(self.owner, spec.uid)
         if former := self._former_container(client, spec.uid):
             return former
-        image = _image_config(client, spec.image)
-        if complaint := words.image_complaint(image or {}):
+        image = _image(client, spec.image)
+        config = image.get("Config") or {} if image else {}
+        if complaint := words.image_complaint(config):
             raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
-        body = words.container_body(self.owner, spec, image)
+        body = words.container_body(self.owner, spec, config)
         for _ in range(2):
             with _tolerating(409, "already in use"):
                 made = str(client.create_container_from_config(body, name)["Id"])
-                if image is None:  # it came just now, and nobody has looked at it
+                # Its name may have moved meanwhile, to an image that nobody has looked at.
+                if image is None or client.inspect_container(made)["Image"] != image["Id"]:
                     client.remove_container(made, v=True, force=True)
                     raise EngineRefused(
-                        Reason.ENGINE_REFUSED, f"Image {spec.image} has just arrived: tried again."
+                        Reason.ENGINE_REFUSED, f"Image {spec.image} has just changed: tried again."
                     )
                 return made
             with _tolerating(404):
@@ -540,53 +560,62 @@ class DockerEngine:
                 f"{advisory} The setting require_patched_runc lets nothing start on it.",
             )
 
-    def _check_paths(self, client: Any, container_id: str) -> None:
+    def _check_paths(self, client: Any, details: Mapping[str, Any]) -> None:
         """Before every start: nothing that the engine resolves inside the container's root leads
         out of it (invariant 15). All mounts count, those of the image's VOLUME lines too."""
-        details = client.inspect_container(container_id)
-        state = details["State"]
-        if state["Running"] or state.get("Dead") or state.get("RemovalInProgress"):
-            return  # nothing is resolved for it, or it never starts again
+        container_id = details["Id"]
         if complaint := words.image_complaint(details["Config"], of_container=True):
             raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")
         mounts, directory = words.resolved_paths(details)
         root = rootpaths.Root(partial(_ask, client, container_id))
         fresh = not words.has_run(details)
-        known = self._images.get(details["Image"]) if fresh else None
+        trusted = not mounts or (fresh and container_id in self._new)
+        known = self._images.get(details["Image"]) if fresh and trusted else None
         field = "spec.image: its file system"
         try:
             if known is None or mounts:
                 # With mounts it is asked again where one of them changes what was seen before.
                 known = known or _EnginePaths(rootpaths.check_engine(root), tuple(root.visited))
-                reached = []
+                places: dict[str, str] = {}
                 for path, field in mounts.items():  # noqa: B007 - read below
-                    reached.append(rootpaths.check_mount(root, path, known.files))
+                    places[path] = rootpaths.check_mount(root, path, known.files)
+                is_mount = None if trusted else partial(_is_mount, client, container_id)
+                rootpaths.check_together(root, places, is_mount)
                 field = "spec.image: its file system"
-                if rootpaths.disturbs(reached, known.visited):
+                if rootpaths.disturbs(places.values(), known.visited):
                     rootpaths.check_engine(root)
                 elif fresh and not mounts:
-                    self._remember(details["Image"], known)
+                    self._remember(self._images, details["Image"], known)
             if directory not in ("", "/"):
                 field = "spec.workingDir (or the image's)"
                 rootpaths.check_working_directory(root, directory)
         except rootpaths.UnsafePath as unsafe:
+            field = mounts.get(unsafe.path, field)
             raise EngineRefused(Reason.INVALID_SPEC, f"{field}: {unsafe.why}.") from None
 
-    def _remember(self, image: str, paths: _EnginePaths) -> None:
-        self._images[image] = paths
-        if len(self._images) > _IMAGES_KNOWN:
-            self._images.pop(next(iter(self._images)), None)
+    @staticmethod
+    def _remember(kept: dict[str, T], key: str, value: T) -> None:
+        """Of the latest alone: a verb in another thread may have dropped one already."""
+        kept[key] = value
+        if len(kept) > _REMEMBERED:
+            with contextlib.suppress(StopIteration, RuntimeError):
+                kept.pop(next(iter(kept)), None)
 
-    def _ensure_volume(self, client: Any, spec: ContainerSpec, volume: VolumeSpec) -> None:
-        """Docker answers with the volume that is there, if one is: whose it is, its labels tell."""
+    def _ensure_volume(self, client: Any, spec: ContainerSpec, volume: VolumeSpec) -> bool:
+        """Docker answers with the volume that is there, if one is: whose it is, its labels tell.
+        Returns whether there was none."""
         name = names.volume_name(spec.uid, volume.name)
         labels = words.volume_labels(self.owner, spec, volume)
+        before = None
+        with _tolerating(404):
+            before = client.inspect_volume(name)
         found = client.create_volume(name, labels=labels)
         if not found.get("Labels"):  # half made: nothing has used it, or Docker would refuse
             client.remove_volume(name)
             found = client.create_volume(name, labels=labels)
         if not self._owns(found.get("Labels"), spec.uid):
             raise _taken("volume", name)
+        return before is None
 
     def _ensure_network(self, client: Any) -> None:
         name = names.network_name(self.owner)
@@ -618,13 +647,13 @@ class DockerEngine:
         return owner == self.owner.label and labels.get(names.UID_LABEL) == uid
 
 
-def _image_config(client: Any, image: str) -> Mapping[str, Any] | None:
-    """The Config of an image; None where the engine has none of that name, or it is no name: then
+def _image(client: Any, image: str) -> Mapping[str, Any] | None:
+    """An image's details; None where the engine has none of that name, or it is no name: then
     creating says so. One with dots for parts would be another path of the engine's API."""
     if any(part in ("", ".", "..") for part in image.split("/")):
         return None
     with _tolerating(404), _tolerating(400):
-        return client.inspect_image(image).get("Config") or {}
+        return cast(Mapping[str, Any], client.inspect_image(image))
     return None
 
 
@@ -637,9 +666,8 @@ class _EnginePaths:
     visited: tuple[str, ...]
 
 
-def _ask(client: Any, container_id: str, path: str) -> rootpaths.Entry | None:
-    """What is at a path of a stopped container. Docker resolves the directories of `path`, and says
-    where a symlink at its end leads in the end."""
+def _stat(client: Any, container_id: str, path: str) -> dict[str, Any] | None:
+    """What Docker says of a path of a stopped container: name, size, mode, mtime, linkTarget."""
     answer = client.head(
         client._url("/containers/{0}/archive", container_id),
         params={"path": path},
@@ -652,10 +680,81 @@ def _ask(client: Any, container_id: str, path: str) -> rootpaths.Entry | None:
     told = answer.headers.get("X-Docker-Container-Path-Stat")
     if answer.status_code != 200 or told is None:
         raise rootpaths.UnsafePath("has a path in it that the engine cannot follow to its end")
-    stat = json.loads(base64.b64decode(told))
-    if not stat["mode"] & _GO_MODE_SYMLINK:
-        return rootpaths.Entry()
-    return rootpaths.Entry(stat["linkTarget"])
+    return cast(dict[str, Any], json.loads(base64.b64decode(told)))
+
+
+def _ask(client: Any, container_id: str, path: str) -> rootpaths.Entry | None:
+    """What is at a path whose directories hold no link."""
+    stat = _stat(client, container_id, path)
+    if stat is None:
+        return None
+    if stat["mode"] & _GO_MODE_SYMLINK:
+        return rootpaths.Entry(_link_text(client, container_id, path))
+    return rootpaths.Entry(directory=bool(stat["mode"] & _GO_MODE_DIRECTORY))
+
+
+def _link_text(client: Any, container_id: str, path: str) -> str:
+    """The text of a symlink. Docker's answer to HEAD says where it leads in the end, through links
+    in /dev and /proc of the image too, which are hidden by the time the runtime follows it."""
+    answer = client.get(
+        client._url("/containers/{0}/archive", container_id),
+        params={"path": path},
+        stream=True,
+        timeout=client.timeout,
+    )
+    with contextlib.closing(answer):
+        client._raise_for_status(answer)
+        read = b""
+        for chunk in answer.iter_content(_ARCHIVE_BYTES):
+            read += chunk
+            if len(read) >= _ARCHIVE_BYTES:
+                break
+    with (
+        contextlib.suppress(tarfile.TarError, StopIteration),
+        tarfile.open(fileobj=io.BytesIO(read), mode="r:") as tar,
+    ):
+        first = next(iter(tar))
+        if first.issym():
+            return first.linkname
+    raise rootpaths.UnsafePath("has a symbolic link in it that the engine cannot read")
+
+
+def _is_mount(client: Any, container_id: str, place: str) -> bool:
+    """Whether something is mounted right at this directory of a stopped container.
+
+    Docker has no question for that. It is asked to unpack a hard link to a directory, which the
+    kernel always refuses: across mounts with one word, and within one with another.
+    """
+    parent, name = posixpath.dirname(place), f".{uuid.uuid4().hex}"
+    for directory, target in ((parent, place), (place, parent)):
+        entry = tarfile.TarInfo(posixpath.join(directory, name).lstrip("/"))
+        entry.type, entry.linkname = tarfile.LNKTYPE, target.lstrip("/")
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.addfile(entry)
+        answer = client.put(
+            client._url("/containers/{0}/archive", container_id),
+            params={"path": "/"},
+            data=archive.getvalue(),
+            timeout=client.timeout,
+        )
+        if answer.status_code == 404:
+            client._raise_for_status(answer)
+        said = answer.text[:_ARCHIVE_BYTES]
+        if "invalid cross-device link" in said:
+            break
+        if "operation not permitted" in said:
+            return False
+        if "read-only file system" in said:
+            continue  # a link the other way round may be allowed
+        raise rootpaths.UnsafePath("lies where the engine cannot say what is mounted")
+    else:
+        raise rootpaths.UnsafePath("lies in a volume that is read-only, and is read-only itself")
+    # Docker before 23 leaves what it mounted over the root for these questions mounted there, and
+    # from then on mounts it a second time for each of them, where its path leads to by then.
+    stats = [_stat(client, container_id, path) or {} for path in ("/", place)]
+    here, root = ({key: stat.get(key) for key in ("size", "mode", "mtime")} for stat in stats)
+    return here != root
 
 
 class _SocketClient(APIClient):

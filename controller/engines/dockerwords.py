@@ -60,7 +60,7 @@ _READ_LENGTH = MAX_TEXT
 """So much of a foreign text is read: it may be megabytes, made to be slow to search."""
 
 MAX_PATH = 4096
-_RUNC_VERSION = re2.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:-rc\.?(\d{1,4}))?")
+_RUNC_VERSION = re2.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:[-~]rc\.?(\d{1,4}))?")
 _RETAIN, _DELETE = "Retain", "Delete"
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 

@@ -91,6 +91,19 @@ async def refusal(lab: Lab, spec: ContainerSpec, raw: Any) -> str:
         ({}, ("WORKDIR /proc/self/fd/8",), (), None, "/proc/self/fd/8"),
         ({}, ("WORKDIR /sys",), (), None, "/sys"),
         ({"/sbin": "/proc/sys"}, (), (), None, "leads /sbin/docker-init"),
+        # Docker resolves through what the image has there, the runtime through what it mounted.
+        (
+            {"/dev/fd": "/a/b", "/x": "/dev/fd/../../dev"},
+            (),
+            WORK,
+            None,
+            "/x leads to /dev/fd/../../dev",
+        ),
+        ({"/proc/self": "/a", "/x": "y", "/y": "/proc/self"}, (), WORK, None, "to /proc/self"),
+        ({"/proc/self": "/a", "/x": "/proc/self"}, (), (), "/x/fd", "/x/fd leads to /proc/self"),
+        ({"/sys/a": "/usr/sbin", "/sbin": "/sys/a"}, (), (), None, "leads /sbin/docker-init"),
+        ({"/x": "/a/../none/../dev"}, (), WORK, None, "goes back from a directory"),
+        ({"/x": "/etc"}, (), WORK, None, "where the engine mounts files"),
     ],
 )
 async def test_an_image_that_leads_astray_is_not_started(
@@ -173,6 +186,106 @@ async def test_what_a_first_run_planted_is_not_started_again(
         await docker_lab.engine.start(container_id)
     assert refused.value.reason is Reason.INVALID_SPEC
     assert raw.inspect_container(container_id)["State"]["StartedAt"] == before
+
+
+async def refusal_after_its_run(lab: Lab, raw: Any, spec: ContainerSpec) -> str:
+    """Run it once, as it may, and then have it refused."""
+    container_id = await lab.engine.create(spec)
+    await lab.engine.start(container_id)
+    assert raw.wait(container_id)["StatusCode"] == 7, raw.logs(container_id)
+    before = raw.inspect_container(container_id)["State"]["StartedAt"]
+    for engine in (lab.engine, lab.reborn):  # what it remembers of the first start is of no use
+        with pytest.raises(EngineRefused) as refused:
+            await engine.start(container_id)
+        assert refused.value.reason is Reason.INVALID_SPEC
+    assert raw.inspect_container(container_id)["State"]["StartedAt"] == before
+    return refused.value.message
+
+
+ELSEWHERE = "would be mounted elsewhere: a volume hides a symbolic link on the way to it"
+
+
+async def test_a_volume_that_hides_where_another_leads_is_not_mounted(
+    docker_lab: Lab, raw: Any
+) -> None:
+    """Once all are mounted, /d is the second volume, with plain directories for both paths; but the
+    first is mounted before it, where /d/l led to then. It could be /dev, and here it is /o."""
+    script = (
+        "mkdir -p /d/d/d/d/d /d/d/d/l /o && mv /d /old && mkdir /d"
+        " && ln -s / /d/d && ln -s /o /d/l && exit 7"
+    )
+    volumes = (VolumeSpec("first", "/d/l"), VolumeSpec("second", "/d/d/d"))
+    spec = docker_lab.spec(command=("sh", "-c", script), volumes=volumes)
+    assert ELSEWHERE in await refusal_after_its_run(docker_lab, raw, spec)
+
+
+async def test_a_volume_that_hides_its_own_way_to_the_root_is_not_mounted(
+    docker_lab: Lab, raw: Any
+) -> None:
+    script = "mkdir -p /a/b/a/b && mv /a /old && mkdir /a && ln -s / /a/b && exit 7"
+    spec = docker_lab.spec(command=("sh", "-c", script), volumes=(VolumeSpec("work", "/a/b"),))
+    assert ELSEWHERE in await refusal_after_its_run(docker_lab, raw, spec)
+
+
+async def test_a_kept_volume_that_hides_a_link_of_a_new_image_is_not_mounted(
+    docker_lab: Lab, raw: Any, image: MakeImage
+) -> None:
+    volumes = (VolumeSpec("work", "/a/b"),)
+    spec, container_id = await docker_lab.started(
+        command=("sh", "-c", "mkdir -p /a/b/a/b"), volumes=volumes
+    )
+    raw.wait(container_id)
+    await docker_lab.engine.remove(container_id)
+    hostile = docker_lab.spec(
+        uid=spec.uid, image=image({"/a/b": "/"}), command=None, volumes=volumes
+    )
+    assert ELSEWHERE in await refusal(docker_lab, hostile, raw)
+
+
+async def test_volumes_in_volumes_are_fine_however_often_they_are_started(
+    docker_lab: Lab, raw: Any
+) -> None:
+    volumes = (
+        VolumeSpec("outer", "/v"),
+        VolumeSpec("inner", "/v/b"),
+        VolumeSpec("deep", "/v/b/c/d", read_only=True),
+        VolumeSpec("run", "/r/app"),
+        VolumeSpec("fixed", "/w", read_only=True),
+    )
+    spec, container_id = await docker_lab.started(
+        command=("sh", "-c", "rm -rf /z /s; mkdir -p /z/app; ln -s /z /s; " + " ".join(SLEEPS)),
+        volumes=volumes,
+        working_dir="/v/b",
+    )
+    before = {"/v", "/v/b", "/v/b/c", "/w", "/r", "/"}
+    for _ in range(2):
+        await docker_lab.engine.kill(container_id)
+        raw.wait(container_id)
+        await docker_lab.engine.start(container_id)
+        assert (await docker_lab.container(spec.uid)).run is Run.RUNNING
+    changed = {change["Path"] for change in raw.diff(container_id)}
+    assert changed <= before | {"/z", "/z/app", "/s", "/r/app", "/v/b/c/d", *ENGINES}, changed
+
+
+ENGINES = {"/sbin", "/sbin/docker-init", "/etc", "/dev", "/proc", "/sys"}
+
+
+async def test_an_image_whose_name_moves_while_it_is_looked_at_makes_no_container(
+    docker_lab: Lab, raw: Any, image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, loud = image({}), image({}, ["LABEL proxy.rule=all"])
+    spec = docker_lab.spec(image=plain, command=None)
+    create = docker.APIClient.create_container_from_config
+
+    def moved(client: Any, body: Any, name: str) -> Any:
+        raw.tag(loud, *plain.split(":"), force=True)
+        return create(client, body, name)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(docker.APIClient, "create_container_from_config", moved)
+    with pytest.raises(EngineRefused) as refused:
+        await docker_lab.engine.create(spec)
+    assert "has just changed" in refused.value.message
+    assert (await docker_lab.engine.find(spec.uid)).container is None
 
 
 async def test_ordinary_links_and_volumes_are_fine(

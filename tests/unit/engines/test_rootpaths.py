@@ -19,10 +19,7 @@ Tree = dict[str, str | None]
 def asked(tree: Tree, path: str) -> Entry | None:
     """As Docker answers: the directory part is resolved silently, a link at the end is told."""
     where = posixpath.join(followed(tree, posixpath.dirname(path)), posixpath.basename(path))
-    if where not in tree:
-        return None
-    target = tree[where]
-    return Entry() if target is None else Entry(followed(tree, where))
+    return Entry(tree[where]) if where in tree else None
 
 
 def followed(tree: Tree, path: str) -> str:
@@ -48,6 +45,13 @@ def followed(tree: Tree, path: str) -> str:
     return current
 
 
+def seen_by_the_runtime(tree: Tree) -> Tree:
+    """With its own /dev, /proc and /sys, in which links lead to places of the host."""
+    kernel = ("/dev/", "/proc/", "/sys/")
+    own = {"/proc/a": "/x/b", "/proc/b": "a", "/dev/a": "/proc/b", "/sys/a": "/etc"}
+    return {path: at for path, at in tree.items() if not path.startswith(kernel)} | own
+
+
 PARTS = st.sampled_from(["a", "b", "x", "dev", "proc", "sys", "etc", "hosts", "..", ".", "null"])
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
 PLAIN = PATHS.map(posixpath.normpath).filter(lambda path: path != "/")
@@ -59,6 +63,8 @@ TREES = st.dictionaries(PLAIN, TARGETS, max_size=10)
 @example({"/x": "/dev"}, "/x")
 @example({"/x": "/"}, "/x/dev")
 @example({"/x": "a", "/a": ".."}, "/x/proc")
+@example({"/dev/b": "/a/a/a", "/x": "/dev/b/../../dev"}, "/x")
+@example({"/proc/a": "/a", "/x": "/proc/a"}, "/x")
 def test_what_is_approved_leads_to_no_forbidden_place(tree: Tree, path: str) -> None:
     root = Root(lambda at: asked(tree, at))
     try:
@@ -67,6 +73,7 @@ def test_what_is_approved_leads_to_no_forbidden_place(tree: Tree, path: str) -> 
     except UnsafePath:
         return
     assert real == followed(tree, path)
+    assert real == followed(seen_by_the_runtime(tree), path)
     assert real != "/"
     assert not real.startswith(("/dev/", "/proc/", "/sys/"))
     assert real not in ("/dev", "/proc", "/sys", *ENGINE_FILES, *files)
@@ -80,7 +87,8 @@ def test_no_process_starts_among_the_kernels_files(tree: Tree, path: str) -> Non
         rootpaths.check_working_directory(root, path)
     except UnsafePath:
         return
-    assert not f"{followed(tree, path)}/".startswith(("/dev/", "/proc/", "/sys/"))
+    for seen in (tree, seen_by_the_runtime(tree)):
+        assert not f"{followed(seen, path)}/".startswith(("/dev/", "/proc/", "/sys/"))
 
 
 @given(TREES)
@@ -108,6 +116,9 @@ def test_the_engines_own_files_lead_to_no_forbidden_place(tree: Tree) -> None:
         ({}, "/etc/hosts", "a file that the engine mounts itself"),
         ({"/sbin": "usr/sbin"}, "/usr/sbin/docker-init", "a file that the engine mounts itself"),
         ({"/a": "b", "/b": "a"}, "/a", "symbolic links"),
+        ({"/dev/fd": "/a", "/x": "/dev/fd/x"}, "/x", "/x leads to /dev/fd/x inside the container"),
+        ({"/x": "/none/../a"}, "/x", "goes back from a directory that does not exist"),
+        ({"/x": "/etc"}, "/x", "where the engine mounts files"),
         ({}, "/" + "/".join("a" * 40), "parts"),
     ],
 )
