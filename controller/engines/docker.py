@@ -107,6 +107,7 @@ class DockerEngine:
         self._base_url = base_url
         self._timeout = timeout_seconds
         self._require_patched_runc = require_patched_runc
+        self._runc_advisory: str | None = None
         self._images: dict[str, _EnginePaths] = {}
         self._new: dict[str, None] = {}
         """IDs of containers that were made with volumes that were made for them: while they have
@@ -183,7 +184,7 @@ class DockerEngine:
         return {name: value for name, _, value in pairs}
 
     async def advisories(self) -> tuple[str, ...]:
-        advisory = words.runc_advisory(await self._call(self._reads, lambda c: c.version()))
+        advisory = await self._call(self._reads, self._ask_runc)
         return (advisory,) if advisory else ()
 
     async def image_present(self, image: str) -> bool:
@@ -199,6 +200,7 @@ class DockerEngine:
 
     async def create(self, spec: ContainerSpec) -> str:
         def create(client: Any) -> str:
+            self._check_runc(client)
             if not self._network_ready:
                 self._ensure_network(client)
             made = [self._ensure_volume(client, spec, volume) for volume in spec.volumes]
@@ -552,9 +554,16 @@ class DockerEngine:
                 return str(details["Id"])
         return None
 
+    def _ask_runc(self, client: Any) -> str:
+        self._runc_advisory = words.runc_advisory(client.version())
+        return self._runc_advisory
+
     def _check_runc(self, client: Any) -> None:
-        """Only where the settings ask for it: a runc that may lack a fix starts nothing."""
-        if self._require_patched_runc and (advisory := words.runc_advisory(client.version())):
+        """Only where the settings ask for it: with a runc that may lack a fix nothing is made or
+        started. One that has it is asked for again with the next connection alone."""
+        if not self._require_patched_runc or self._runc_advisory == "":
+            return
+        if advisory := self._ask_runc(client):
             raise EngineRefused(
                 Reason.NOT_ALLOWED,
                 f"{advisory} The setting require_patched_runc lets nothing start on it.",
