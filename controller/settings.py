@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     """Keys that spec.labels may hold, by namespace: JSON of patterns. Docker's container gets them,
     and whatever reads its labels there may take them for orders. Default: none."""
     require_patched_runc: bool = False
-    """Start nothing on an engine whose runc may lack the fix of CVE-2025-31133. Without it, the log
-    and an Event say so. Distributions may have brought the fix to an older version."""
+    """Make and start nothing on an engine whose runc may lack the fix of CVE-2025-31133. Otherwise
+    the log and an Event say so. Distributions may have brought the fix to an older version."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
     log_format: Literal["plain", "json"] = "plain"

@@ -599,6 +599,8 @@ class DockerEngine:
                 field = "spec.workingDir (or the image's)"
                 rootpaths.check_working_directory(root, directory)
         except rootpaths.UnsafePath as unsafe:
+            if mounts and isinstance(unsafe, _Unfollowed):
+                field = "spec.volumes"  # Docker mounts them to answer, whatever it is asked for
             field = mounts.get(unsafe.path, field)
             raise EngineRefused(Reason.INVALID_SPEC, f"{field}: {unsafe.why}.") from None
 
@@ -675,6 +677,11 @@ class _EnginePaths:
     visited: tuple[str, ...]
 
 
+class _Unfollowed(rootpaths.UnsafePath):
+    """The engine has no answer: a link leads to itself, or a file is where a directory should be,
+    on the way to what was asked for or to a mount."""
+
+
 def _stat(client: Any, container_id: str, path: str) -> dict[str, Any] | None:
     """What Docker says of a path of a stopped container: name, size, mode, mtime, linkTarget."""
     answer = client.head(
@@ -688,7 +695,7 @@ def _stat(client: Any, container_id: str, path: str) -> dict[str, Any] | None:
         client._raise_for_status(answer)
     told = answer.headers.get("X-Docker-Container-Path-Stat")
     if answer.status_code != 200 or told is None:
-        raise rootpaths.UnsafePath("has a path in it that the engine cannot follow to its end")
+        raise _Unfollowed("has a path in it that the engine cannot follow to its end")
     return cast(dict[str, Any], json.loads(base64.b64decode(told)))
 
 
