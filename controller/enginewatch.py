@@ -135,12 +135,15 @@ class EngineWatch:
 
     async def _advise(self) -> None:
         """Say once what is known against this engine: in the log, and as an Event on kube-system,
-        whose UID is this operator's identity."""
+        whose UID is this operator's identity. The Event lies in `default`, which an operator of
+        other namespaces leaves alone."""
         for advisory in await self._engine.advisories():
             if advisory in self._advised:
                 continue
             self._advised.add(advisory)
             log.warning("%s", advisory)
+            if self._namespaces and "default" not in self._namespaces:
+                continue
             event = about_namespace(
                 "kube-system",
                 self._engine.owner.cluster_uid,

@@ -68,7 +68,7 @@ async def test_only_what_a_killed_engine_left_behind_is_excused(
         "spec": {"operatingMode": mode, "restartPolicy": "Always", "onMissing": "Report"},
         "status": {"phase": "ERROR", "observedGeneration": 1, "conditions": [ready]},
     }
-    box = SimpleNamespace(latest=obj, uid="u", name="n")
+    box = SimpleNamespace(latest=obj, uid="u", name="n", container_name="c")
     side = SimpleNamespace(yard=SimpleNamespace(ending=list, living=lambda: [box]))
     engine = Engine(refusal)
     checks = ending.Ending(

@@ -377,3 +377,28 @@ async def test_what_was_under_way_while_all_was_listed_is_looked_at_again(
     await operator.settle()
     assert operator.containers == 0
     assert operator.api.sandboxes == {}
+
+
+# What is known against an engine
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "events"),
+    [((), 1), (("team",), 0), (("team", "default"), 1)],
+    ids=["all namespaces", "others", "default among them"],
+)
+async def test_what_is_known_against_an_engine_is_reported_once(
+    namespaces: tuple[str, ...], events: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = Operator(namespaces=namespaces)
+    operator.host.advisories = ("runc may lack a fix",)
+    await operator.start()
+    operator.host.break_streams()
+    await operator.settle()
+    assert [e["message"] for e in operator.api.events] == ["runc may lack a fix"] * events
+    assert [e["involvedObject"]["uid"] for e in operator.api.events] == ["cluster"] * events
+    assert sum("runc may lack a fix" in record.message for record in caplog.records) == 1
+    await operator.kill()
+    await operator.start()
+    assert len({e["metadata"]["name"] for e in operator.api.events}) == events, "a restart's too"
+    await operator.kill()
