@@ -19,6 +19,7 @@ from controller.engines.base import Engine
 from controller.engines.docker import DockerEngine
 from controller.enginewatch import EngineWatch
 from controller.entries import Engines, Entries
+from controller.fairness import spare
 from controller.handlers import Watch
 from controller.kube.api import (
     ApiError,
@@ -30,7 +31,7 @@ from controller.kube.api import (
 )
 from controller.kube.credentials import Credentials
 from controller.kube.events import EventPoster
-from controller.operations import Operations
+from controller.operations import READINGS, Operations
 from controller.prober import Prober
 from controller.reconciler import Reconciler
 from controller.settings import Settings
@@ -74,7 +75,7 @@ async def run(
         credentials = await Credentials.find(settings.kubeconfig, settings.context)
     except Exception as error:
         raise StartupError(f"no usable credentials for the API server: {error}") from None
-    api = KubeApi(credentials)
+    api = KubeApi(credentials, _connections(settings))
     try:
         owner = await identify(api, settings, stop)
         if owner is None:
@@ -145,7 +146,8 @@ async def serve(
 ) -> None:
     """Run all parts over a given API and engine until `stop` is set."""
     rules = settings.rules()
-    entries, queue = Entries(), WorkQueue()
+    entries = Entries()
+    queue = WorkQueue(entries.namespace, at_once=settings.api_concurrency)
     view = EngineView(accepted_ids=frozenset(settings.accepted_engine_ids))
     engines = Engines(view)
     events = EventPoster(api, settings.instance_name, queue.calm)
@@ -192,7 +194,8 @@ async def serve(
         namespaces=settings.namespaces,
     )
     # Workers before kopf: on exit it cancels every task that was created after it began.
-    tasks = [_task(reconciler.work(), f"worker-{i}") for i in range(settings.api_concurrency)]
+    workers = settings.api_concurrency + spare(settings.api_concurrency)
+    tasks = [_task(reconciler.work(), f"worker-{i}") for i in range(workers)]
     tasks.append(_task(events.run(), "events"))
     tasks.append(_task(reconciler.delete_bereaved_secrets(), "secrets"))
     tasks.append(_task(enginewatch.follow(), "engine-events"))
@@ -213,6 +216,12 @@ async def serve(
         await operations.drain(_DRAIN_SECONDS)
         await prober.close()
         await _end([stopping])
+
+
+def _connections(settings: Settings) -> int:
+    """One for each that may ask the API server at once; Events, lists and the like are the rest."""
+    workers = settings.api_concurrency + spare(settings.api_concurrency)
+    return workers + READINGS + spare(READINGS) + 8
 
 
 def _task(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

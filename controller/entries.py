@@ -244,6 +244,11 @@ class Entries:
     def get(self, uid: str) -> Entry | None:
         return self._entries.get(uid)
 
+    def namespace(self, uid: str) -> str:
+        """Empty where the UID is unknown."""
+        entry = self._entries.get(uid)
+        return entry.subject.metadata.namespace if entry is not None else ""
+
     def update(self, obj: Mapping[str, Any]) -> Entry | None:
         """Take a version of an object. None where it is an echo: not newer, or of a gone one.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -31,18 +31,25 @@ from controller.engines.base import (
     VolumeSpec,
 )
 from controller.entries import Engines, Entry, InFlight, implied
+from controller.fairness import TENANT, FairSlots, Slot
 from controller.kube.api import ApiError, KubeApi
 from controller.kube.environment import Environment, NotThere, resolve
+from controller.pulls import PullFailed, Pulls, Wanted
+from controller.weights import Weight, Weights
 from controller.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 RETRY_FIRST = timedelta(seconds=0.5)
 RETRY_CAP = timedelta(seconds=30)
-PULLS_OF_A_NAMESPACE = 2
-"""Pulls take as long as their registry likes: a namespace's own wait for each other, not others."""
+"""Seconds, not minutes: who repairs what the engine refused, outside of the spec, waits for it."""
+RETRY_SPREAD = 0.2
+"""As much longer, at random: what failed together is not tried together."""
+READINGS = 16
+"""How many operations at once read what their spec refers to. They keep it in memory until the
+engine has a slot for them."""
 YIELD_SECONDS = 1.0
-"""How long one operation yields to the marking of deletions at the most."""
+"""How long one operation yields to the marking of its own namespace's deletions at the most."""
 
 
 class _Cancelled(Exception):
@@ -74,13 +81,13 @@ class Operations:
         # A queue for each kind: in one for all, a creation would wait behind a hundred removals, a
         # pause behind removals that hang, and what is told of a hundred that ended behind their
         # starts.
-        self._creations = asyncio.Semaphore(at_once)
-        self._removals = asyncio.Semaphore(at_once)
-        self._looks = asyncio.Semaphore(at_once)
-        self._others = asyncio.Semaphore(at_once)
-        self._pulls: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(PULLS_OF_A_NAMESPACE)
-        )
+        self._creations = FairSlots(at_once)
+        self._removals = FairSlots(at_once)
+        self._looks = FairSlots(at_once)
+        self._others = FairSlots(at_once)
+        self._readings = FairSlots(READINGS)
+        self._weights = Weights(at_once)
+        self._pulls = Pulls(engine, now)
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -104,24 +111,27 @@ class Operations:
 
     async def _run(self, entry: Entry, flight: InFlight, operation: Operation) -> None:
         loop = asyncio.get_running_loop()
-        verb = operation.verb
+        verb, namespace = operation.verb, entry.subject.metadata.namespace
+        TENANT.set(namespace)
+        turn = _Turn(self._slots(verb), namespace, self._weights.of(entry, operation))
         try:
-            await self._queue.calm(YIELD_SECONDS)
-            async with self._slots(verb):
-                try:
-                    await self._perform(entry, flight, operation)
-                    self._succeeded(entry, verb)
-                except _Cancelled:
-                    pass
-                except EngineRefused as refused:
-                    self._failed(entry, flight.verb, refused)
-                except NotThere as missing:
-                    reason, message = missing.reason, missing.message
-                    self._failed(entry, flight.verb, EngineRefused(reason, message))
-                # Signals are told by the event that follows; all else is looked at here and now.
-                if verb is not Verb.SIGNAL_STOP:
-                    entry.affected_at = began = loop.time()
-                    entry.observe(await self._look(entry, flight), began)
+            await self._queue.calm(YIELD_SECONDS, namespace)
+            if verb is not Verb.RUN:  # which reads first, and needs no slot for that
+                await turn.take()
+            try:
+                await self._perform(entry, flight, operation, turn)
+                self._succeeded(entry, verb)
+            except _Cancelled:
+                pass
+            except EngineRefused as refused:
+                self._failed(entry, flight.verb, refused)
+            # Signals are told by the event that follows; all else is looked at here and now.
+            if verb is not Verb.SIGNAL_STOP:
+                entry.affected_at = began = loop.time()
+                entry.observe(await self._look(entry, flight), began)
+        except NotThere as missing:
+            # As below: the engine has done nothing yet.
+            self._failed(entry, flight.verb, EngineRefused(missing.reason, missing.message))
         except EngineUnreachable as error:
             # The outcome is unknown: look before anything else is done.
             entry.affected_at = loop.time()
@@ -142,12 +152,13 @@ class Operations:
                 entry, verb, EngineRefused(Reason.ENGINE_UNREACHABLE, "an internal error; see log")
             )
         finally:
+            turn.give_back()
             entry.in_flight = None
             if flight.overtaken or any(not implied(e, entry.holdings) for e in flight.events):
                 entry.look = True
             self._queue.add(entry.uid)
 
-    def _slots(self, verb: Verb) -> asyncio.Semaphore:
+    def _slots(self, verb: Verb) -> FairSlots:
         match verb:
             case Verb.RUN | Verb.START:
                 return self._creations
@@ -201,10 +212,12 @@ class Operations:
         attempts = 1
         if before is not None and before.verb is verb:
             attempts = before.attempts + 1
-        backoff: timedelta = RETRY_FIRST * 2 ** min(attempts - 1, 10)
-        entry.failure = Failure(
-            verb, error.reason, error.message, self._now() + min(RETRY_CAP, backoff), attempts
-        )
+        backoff: timedelta = min(RETRY_CAP, RETRY_FIRST * 2 ** min(attempts - 1, 10))
+        backoff *= random.uniform(1.0, 1.0 + RETRY_SPREAD)  # noqa: S311 - spread, no secret
+        retry_at = self._now() + backoff
+        if isinstance(error, PullFailed):
+            retry_at = max(retry_at, error.retry_at)
+        entry.failure = Failure(verb, error.reason, error.message, retry_at, attempts)
         log.info(
             "%s of %s/%s: %s: %s",
             verb,
@@ -214,13 +227,15 @@ class Operations:
             error.message,
         )
 
-    async def _perform(self, entry: Entry, flight: InFlight, operation: Operation) -> None:
+    async def _perform(
+        self, entry: Entry, flight: InFlight, operation: Operation, turn: _Turn
+    ) -> None:
         engine, id_ = self._engine, operation.container_id or ""
         match operation.verb:
             case Verb.OBSERVE:
                 pass
             case Verb.RUN:
-                await self._create_and_start(entry, flight)
+                await self._create_and_start(entry, flight, turn)
             case Verb.START:
                 _check(entry, flight)
                 await engine.start(id_)
@@ -237,7 +252,10 @@ class Operations:
             case Verb.UPDATE_LIMITS if operation.limits is not None:
                 await engine.update_limits(id_, operation.limits)
             case Verb.CLEAN:
+                began = asyncio.get_running_loop().time()
                 await clean(engine, operation)
+                if operation.volumes:
+                    self._weights.took(entry, asyncio.get_running_loop().time() - began)
             case Verb.READ_KEY:
                 spec = entry.subject.spec
                 if spec is not None:
@@ -253,24 +271,39 @@ class Operations:
                             "the container has no session key in its environment",
                         )
 
-    async def _create_and_start(self, entry: Entry, flight: InFlight) -> None:
-        meta, spec = entry.subject.metadata, entry.subject.spec
+    async def _create_and_start(self, entry: Entry, flight: InFlight, turn: _Turn) -> None:
+        spec = entry.subject.spec
         if spec is None or spec.image is None:
             raise EngineRefused(Reason.INVALID_SPEC, "spec.image: is required")
-        if spec.session_key.mode != "Generate":  # else making the Secret has told
-            namespace = await self._api.get_namespace(meta.namespace)
-            if namespace["metadata"].get("deletionTimestamp"):
-                raise NotThere(
-                    Reason.NAMESPACE_TERMINATING,
-                    f"namespace {meta.namespace} is being deleted: nothing is created in it",
+        namespace = entry.subject.metadata.namespace
+        pull, pulled = spec.image_pull_policy == "Always", False
+        while True:
+            # Those that wait for the engine with all their environment in memory are few, too.
+            async with self._readings.slot(namespace):
+                whole = await self._whole_spec(entry) if entry.subject.light else spec
+                environment = await self._environment(entry, whole)
+                wanted = container_spec(
+                    entry, whole, environment, self._rules, self._publish_address
                 )
-        if entry.subject.light:
-            spec = await self._whole_spec(entry)
-        environment = await resolve(self._api, meta.namespace, spec, entry.key)
-        wanted = container_spec(entry, spec, environment, self._rules, self._publish_address)
-        if spec.image_pull_policy == "Always":
-            await self._pull(entry, flight, wanted.image)
-        container_id = flight.container_id = await self._create(entry, flight, spec, wanted)
+                if not pull:
+                    await turn.take()
+            if not pull:
+                try:
+                    container_id = await self._create(entry, flight, spec, wanted)
+                    break
+                except EngineRefused as refused:
+                    never = pulled or spec.image_pull_policy == "Never"
+                    if never or refused.reason is not Reason.IMAGE_NOT_FOUND:
+                        raise
+            del (
+                whole,
+                environment,
+                wanted,
+            )  # a pull takes minutes: read again, they are as large as new
+            turn.give_back()
+            await self._pull(entry, flight, spec.image)
+            pull, pulled = False, True
+        flight.container_id = container_id
         entry.key = None
         if environment.key is not None:
             entry.key_hash = names.key_hash(environment.key)
@@ -293,26 +326,35 @@ class Operations:
             raise EngineRefused(Reason.INVALID_SPEC, str(problem))
         return spec
 
+    async def _environment(self, entry: Entry, spec: SandboxSpec) -> Environment:
+        """What the spec refers to. Raises NotThere, ApiError."""
+        namespace = entry.subject.metadata.namespace
+        if spec.session_key.mode != "Generate":  # else making the Secret has told
+            found = await self._api.get_namespace(namespace)
+            if found["metadata"].get("deletionTimestamp"):
+                raise NotThere(
+                    Reason.NAMESPACE_TERMINATING,
+                    f"namespace {namespace} is being deleted: nothing is created in it",
+                )
+        return await resolve(self._api, namespace, spec, entry.key)
+
     async def _create(
         self, entry: Entry, flight: InFlight, spec: SandboxSpec, wanted: ContainerSpec
     ) -> str:
         _check(entry, flight)
-        try:
-            return await self._engine.create(wanted)
-        except EngineRefused as refused:
-            if refused.reason is not Reason.IMAGE_NOT_FOUND or spec.image_pull_policy == "Never":
-                raise
-        await self._pull(entry, flight, wanted.image)
-        _check(entry, flight)
-        return await self._engine.create(wanted)
+        began = asyncio.get_running_loop().time()
+        container_id = await self._engine.create(wanted)
+        if spec.volumes:
+            self._weights.took(entry, asyncio.get_running_loop().time() - began)
+        return container_id
 
     async def _pull(self, entry: Entry, flight: InFlight, image: str) -> None:
+        """Have the image pulled. It takes minutes, and holds no slot."""
         _check(entry, flight)
         flight.pulling = True
         self._queue.add(entry.uid)
-        # A pull takes minutes and the engine limits them itself: it holds no slot.
-        self._creations.release()
-        flight.pull = asyncio.create_task(self._in_turn(entry.subject.metadata.namespace, image))
+        namespace = entry.subject.metadata.namespace
+        flight.pull = asyncio.create_task(self._pulls.pull(namespace, Wanted(image)))
         try:
             await flight.pull
         except asyncio.CancelledError:
@@ -323,11 +365,25 @@ class Operations:
         finally:
             flight.pulling = False
             flight.pull = None
-            await self._creations.acquire()
 
-    async def _in_turn(self, namespace: str, image: str) -> None:
-        async with self._pulls[namespace]:
-            await self._engine.pull(image)
+
+class _Turn:
+    """An operation's slot: taken when it is needed, and given back at its end or before a pull."""
+
+    def __init__(self, slots: FairSlots, namespace: str, weight: Weight) -> None:
+        self._slots = slots
+        self._namespace = namespace
+        self._weight = weight
+        self._slot: Slot | None = None
+
+    async def take(self) -> None:
+        weight = self._weight
+        self._slot = await self._slots.acquire(self._namespace, weight.cost, later=weight.later)
+
+    def give_back(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.release(self._weight.linger)
 
 
 async def clean(engine: Engine, operation: Operation) -> None:

@@ -20,6 +20,7 @@ import re2
 from controller.core.resources import SandboxSpec
 from controller.core.state import Container, Probe, run_id
 from controller.entries import Entry
+from controller.fairness import FairSlots
 from controller.workqueue import WorkQueue
 
 _FIRST_INTERVAL_SECONDS = 0.05
@@ -28,7 +29,8 @@ _LEASE_SECONDS = 0.25
 """How long a probe holds its slot. One that still waits then costs a socket and no work, and those
 that let everybody wait would leave the others no slot."""
 _OPEN_FACTOR = 16
-"""So many times the slots may be open at once: each is a file, and the process has only so many."""
+"""So many times the slots may be open at once, half of them of one namespace: each is a file, and
+the process has only so many."""
 _DRAIN_SECONDS = 0.25
 """How long the rest of an answer is read: an honest server is not cut off in the middle of it."""
 _MAX_LINE = 8 * 1024
@@ -78,8 +80,9 @@ class Prober:
 
     def __init__(self, queue: WorkQueue, at_once: int) -> None:
         self._queue = queue
-        self._slots = asyncio.Semaphore(at_once)
-        self._open = asyncio.Semaphore(at_once * _OPEN_FACTOR)
+        self._slots = FairSlots(at_once)
+        most = at_once * _OPEN_FACTOR
+        self._open = FairSlots(most, share=max(1, most // 2))
         self._loops: dict[str, tuple[Target, asyncio.Task[None]]] = {}
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         """A container's certificate is its own affair: what counts is that it answers."""
@@ -117,8 +120,10 @@ class Prober:
         # The first probes come fast: they must not use up the threshold faster than the period.
         patience = (wanted.failure_threshold - 1) * wanted.period_seconds
         clock = asyncio.get_running_loop().time
+        namespace = entry.subject.metadata.namespace
         while True:
-            async with self._open, self._slot():  # waiting for them is no failure
+            # Waiting for them is no failure.
+            async with self._open.slot(namespace), self._leased(namespace):
                 since = since if failures else clock()
                 good = await self._probe(wanted)
             failures = 0 if good else failures + 1
@@ -133,23 +138,14 @@ class Prober:
             interval = min(interval * 1.3, wanted.period_seconds)
 
     @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _leased(self, namespace: str) -> AsyncIterator[None]:
         """One of the slots, for the lease at the longest."""
-        await self._slots.acquire()
-        held = True
-
-        def give_back() -> None:
-            nonlocal held
-            if held:
-                held = False
-                self._slots.release()
-
-        lease = asyncio.get_running_loop().call_later(_LEASE_SECONDS, give_back)
-        try:
-            yield
-        finally:
-            lease.cancel()
-            give_back()
+        async with self._slots.slot(namespace) as slot:
+            lease = asyncio.get_running_loop().call_later(_LEASE_SECONDS, slot.release)
+            try:
+                yield
+            finally:
+                lease.cancel()
 
     async def _probe(self, wanted: Target) -> bool:
         url = urlsplit(wanted.url)

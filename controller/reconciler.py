@@ -131,7 +131,7 @@ class Reconciler:
                 continue  # another wish came so, too: its own event will pass for an echo
             if entry.deleting_since is not None:
                 self._queue.marked(uid)
-                if self._queue.pressed:
+                if self._queue.pressed(uid):
                     self._queue.add(uid)  # in a burst every deletion is shown before one goes on
                     return
             unstored = entry.unstored

@@ -2,39 +2,60 @@
 
 The semantics are client-go's: adding a key that waits is nothing, adding one that is being worked
 on runs it once more afterwards. Urgent keys (deletions to be marked) go first; those that are only
-looked at again (a resync adds all there are at once) come after all others, but not for ever.
+looked at again (a resync adds all there are at once) come after all others. Neither keeps others
+waiting for ever, and within each class namespaces take turns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
+from collections import Counter, deque
+from collections.abc import Callable
+
+from controller.fairness import RoundRobin
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 10.0
+URGENT_TURN = 4
+"""Every so many urgent keys another one has its turn: a namespace that deletes for ever does not
+keep the others from being created."""
 IDLE_TURN = 8
 """Every so many keys one of the idle ones has its turn, however many others wait."""
+OTHERS_SECONDS = 0.05
+"""How long the engine's work for one namespace yields to the marking of another's deletions."""
 
 
 class WorkQueue:
     """Keys to reconcile. Belongs to one event loop."""
 
-    def __init__(self) -> None:
-        self._ready: OrderedDict[str, None] = OrderedDict()
-        self._urgent: OrderedDict[str, None] = OrderedDict()
-        self._idle: OrderedDict[str, None] = OrderedDict()
+    def __init__(
+        self, tenant: Callable[[str], str] = lambda key: "", *, at_once: int | None = None
+    ) -> None:
+        """`tenant` gives the namespace of a key; those that it does not know share the namespace
+        "". Of one namespace `at_once` keys are worked on at the same time; None: any number."""
+        self._tenant = tenant
+        self._at_once = at_once
+        self._ready: RoundRobin[str] = RoundRobin()
+        self._urgent: RoundRobin[str] = RoundRobin()
+        self._idle: RoundRobin[str] = RoundRobin()
         self._turn = 0
-        self._working: set[str] = set()
+        self._urgent_turn = 0
+        self._working: dict[str, str] = {}
+        """Keys that are worked on, and the namespace that each counts for."""
+        self._busy: Counter[str] = Counter()
         self._again: set[str] = set()
         self._timers: dict[str, tuple[float, asyncio.Handle]] = {}
         """By key, when it is due and the timer. uvloop's handle of what is due at once has no
         `when`."""
         self._failures: dict[str, int] = {}
-        self._wakeup = asyncio.Semaphore(0)
-        self._unmarked: set[str] = set()
+        self._getters: deque[asyncio.Future[None]] = deque()
+        self._unmarked: dict[str, str] = {}
+        """Urgent keys that are not marked, and the namespace of each."""
+        self._unmarked_of: Counter[str] = Counter()
         self._calm = asyncio.Event()
         self._calm.set()
+        self._calm_of: dict[str, asyncio.Event] = {}
 
     def __len__(self) -> int:
         waiting = len(self._ready) + len(self._urgent) + len(self._idle)
@@ -43,26 +64,23 @@ class WorkQueue:
     def add(self, key: str, *, urgent: bool = False) -> None:
         """Have the key worked on as soon as possible."""
         if urgent:
-            self._unmarked.add(key)
-            self._calm.clear()
+            self._note_unmarked(key)
         if key in self._working:
             self._again.add(key)
             return
         if key in self._urgent or (key in self._ready and not urgent):
             return
-        waited = key in self._ready or key in self._idle
-        self._ready.pop(key, None)
-        self._idle.pop(key, None)
-        (self._urgent if urgent else self._ready)[key] = None
-        if not waited:
-            self._wakeup.release()
+        self._ready.discard(key)
+        self._idle.discard(key)
+        (self._urgent if urgent else self._ready).add(key, self._tenant(key))
+        self._wake()
 
     def add_idle(self, key: str) -> None:
         """Have the key worked on when there is nothing better to do."""
         if any(key in keys for keys in (self._working, self._urgent, self._ready, self._idle)):
             return
-        self._idle[key] = None
-        self._wakeup.release()
+        self._idle.add(key, self._tenant(key))
+        self._wake()
 
     def add_after(self, key: str, seconds: float) -> None:
         """Have the key worked on in so many seconds; of several such times the earliest counts."""
@@ -81,41 +99,106 @@ class WorkQueue:
 
     async def get(self) -> str:
         """The next key; `done` must follow."""
-        await self._wakeup.acquire()
-        keys = self._urgent or self._ready or self._idle
-        if self._idle and keys is self._ready:
+        while not (self._urgent or self._ready or self._idle):
+            getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except asyncio.CancelledError:
+                if getter.cancelled():
+                    self._getters.remove(getter)
+                else:
+                    self._wake()  # it was this one's turn: another's, then
+                raise
+        key = self._next().pop()
+        tenant = self._working[key] = self._tenant(key)
+        self._busy[tenant] += 1
+        if self._busy[tenant] == self._at_once:
+            for keys in (self._urgent, self._ready, self._idle):
+                keys.hold(tenant)
+        return key
+
+    def _next(self) -> RoundRobin[str]:
+        """The class to take a key of. One of them has one."""
+        if self._urgent and (self._ready or self._idle):
+            self._urgent_turn = (self._urgent_turn + 1) % URGENT_TURN
+            if self._urgent_turn:
+                return self._urgent
+        elif self._urgent:
+            return self._urgent
+        if self._ready and self._idle:
             self._turn = (self._turn + 1) % IDLE_TURN
             if self._turn == 0:
-                keys = self._idle
-        key, _ = keys.popitem(last=False)
-        self._working.add(key)
-        return key
+                return self._idle
+        return self._ready or self._idle
+
+    def _wake(self) -> None:
+        """Let one more worker look for a key."""
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
 
     def done(self, key: str) -> None:
         """The key was worked on; once more, if it was added meanwhile."""
-        self._working.discard(key)
+        tenant = self._working.pop(key)
+        if self._busy[tenant] == self._at_once:
+            for keys in (self._urgent, self._ready, self._idle):
+                keys.free(tenant)
+            self._wake()
+        self._busy[tenant] -= 1
+        if not self._busy[tenant]:
+            del self._busy[tenant]
         if key in self._again:
             self._again.discard(key)
             self.add(key, urgent=key in self._unmarked)
 
+    def _note_unmarked(self, key: str) -> None:
+        if key in self._unmarked:
+            return
+        tenant = self._unmarked[key] = self._tenant(key)
+        self._unmarked_of[tenant] += 1
+        self._calm.clear()
+
     def marked(self, key: str) -> None:
         """What was urgent about the key is done: its status says DELETING, or it is gone."""
-        self._unmarked.discard(key)
+        tenant = self._unmarked.pop(key, None)
+        if tenant is None:
+            return
+        self._unmarked_of[tenant] -= 1
+        if not self._unmarked_of[tenant]:
+            del self._unmarked_of[tenant]
+            calm = self._calm_of.pop(tenant, None)
+            if calm is not None:
+                calm.set()
         if not self._unmarked:
             self._calm.set()
 
-    @property
-    def pressed(self) -> bool:
-        """An urgent key waits for a worker: the rest of other keys' work can wait."""
-        return bool(self._urgent)
+    def pressed(self, key: str) -> bool:
+        """An urgent key of the same namespace waits for a worker: the rest of this one's work can
+        wait. Another namespace's does not hold it up."""
+        return self._urgent.count(self._tenant(key)) > 0
 
-    async def calm(self, at_most_seconds: float) -> None:
-        """Wait until no urgent key is unmarked, but no longer than given: the engine's work
-        yields to the marking and does not starve."""
+    async def calm(self, at_most_seconds: float, tenant: str) -> None:
+        """Wait until no urgent key is unmarked: the engine's work yields to the marking and does
+        not starve. It waits no longer than given for keys of the same namespace, and hardly for
+        others'."""
         if self._calm.is_set():
             return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with_others = min(at_most_seconds, OTHERS_SECONDS)
         try:
-            await asyncio.wait_for(self._calm.wait(), at_most_seconds)
+            await asyncio.wait_for(self._calm.wait(), with_others)
+        except TimeoutError:
+            if tenant not in self._unmarked_of:
+                return
+        else:
+            return
+        calm = self._calm_of.setdefault(tenant, asyncio.Event())
+        try:
+            await asyncio.wait_for(calm.wait(), at_most_seconds - (loop.time() - began))
         except TimeoutError:
             return
 

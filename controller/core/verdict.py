@@ -32,8 +32,8 @@ from controller.core.state import (
 from controller.core.subject import Subject
 
 RESTART_BACKOFF_FIRST = timedelta(seconds=1)
-RESTART_BACKOFF_CAP = timedelta(seconds=60)
-"""Seconds, not kubelet's five minutes: an agent waits for this container."""
+RESTART_BACKOFF_CAP = timedelta(seconds=300)
+"""kubelet's: each restart costs the engine, and so others, as much as a first start."""
 RESTART_BACKOFF_FORGET = timedelta(minutes=10)
 """A run this long earns the first backoff again; kubelet's figure."""
 
@@ -645,8 +645,8 @@ def _restart_due(c: Container, restarts: int, now: datetime) -> datetime:
     ran = finished - (c.started_at or finished)
     if ran >= RESTART_BACKOFF_FORGET:
         return finished + RESTART_BACKOFF_FIRST
-    # 2**6 s is past the cap; a larger exponent only overflows.
-    backoff: timedelta = RESTART_BACKOFF_FIRST * 2 ** min(restarts, 6)
+    # 2**9 s is past the cap; a larger exponent only overflows.
+    backoff: timedelta = RESTART_BACKOFF_FIRST * 2 ** min(restarts, 9)
     return finished + min(RESTART_BACKOFF_CAP, backoff)
 
 

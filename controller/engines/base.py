@@ -6,6 +6,7 @@ are what is seen of it, `EngineEvent` is what it tells by itself, and the except
     EngineError
      |- EngineUnreachable   no answer, or none in time: the outcome is unknown, observe again
      +- EngineRefused       the engine said no, and why: reason, message
+         +- PullTooSlow     a pull was given up because it hardly moved
 
 Every verb is safe to repeat: removing what is gone and starting what runs succeed. To end what is
 gone (signal_stop, kill, remove) succeeds too; to use it gives EngineRefused(CONTAINER_MISSING).
@@ -37,6 +38,10 @@ class EngineRefused(EngineError):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+class PullTooSlow(EngineRefused):
+    """A pull was given up: its registry was too slow, and others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,8 @@ class Engine(Protocol):
     async def image_present(self, image: str) -> bool: ...
 
     async def pull(self, image: str) -> None:
-        """Pull an image. May take minutes; cancelling the task abandons the wait."""
+        """Pull an image. May take minutes; cancelling the task ends the pull. One that is too slow
+        ends with PullTooSlow."""
 
     def events(self) -> AsyncGenerator[EngineEvent | None, None]:
         """Container events of this owner from now on.

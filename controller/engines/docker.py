@@ -58,6 +58,8 @@ from controller.engines.base import (
     VolumeSpec,
 )
 from controller.engines.lanes import Answers, Lane, Removals
+from controller.engines.pullpace import SILENT_SECONDS, Pace
+from controller.fairness import TENANT
 
 T = TypeVar("T")
 Rows = defaultdict[str, list[Any]]
@@ -67,10 +69,9 @@ _READERS = 4
 _INSPECTIONS = 50
 """How many a thread does in one go: far below the timeout, and other reads get in between."""
 _SIGNALLERS = 4
-_PULLS = 16
-"""A thread each. Whoever asks keeps one tenant from taking them all."""
-_PULL_SECONDS = 3600.0
-_PULL_SILENCE_SECONDS = 300.0
+_PULL_SECONDS = 1200.0
+"""Whatever the pull does meanwhile: at 10 MB/s it is an image of 12 GB."""
+_PACE_CHECK_SECONDS = 1.0
 _MAX_LINE = 1 << 20
 """Bytes of one line of a stream: events carry all labels, and a registry may say what it likes."""
 _SILENT = "The engine does not answer"
@@ -111,7 +112,7 @@ class DockerEngine:
         self._closed = False
         self._network_lock = threading.Lock()
         self._network_ready = False
-        self._pulling = asyncio.Semaphore(_PULLS)
+        self._paces: set[Pace] = set()
         self._streams: set[_Stream] = set()
 
     # ------------------------------------------------------------ seeing
@@ -296,30 +297,56 @@ class DockerEngine:
             except InvalidRepository as error:  # a DockerException, as is no answer at all
                 raise words.refusal(str(error), Reason.INVALID_SPEC) from None
             login = auth.get_config_header(client, registry)
-            response = client._post(
-                client._url("/images/create"),
-                params={"fromImage": name, "tag": tag},
-                headers={"X-Registry-Auth": login} if login else {},
-                stream=True,
-                timeout=(self._timeout, _PULL_SILENCE_SECONDS),
-            )
+            try:
+                # Docker answers once the registry has.
+                response = client._post(
+                    client._url("/images/create"),
+                    params={"fromImage": name, "tag": tag},
+                    headers={"X-Registry-Auth": login} if login else {},
+                    stream=True,
+                    timeout=(self._timeout, SILENT_SECONDS),
+                )
+            except requests.ReadTimeout:
+                fault = f"the registry did not answer within {SILENT_SECONDS:.0f} s"
+                raise words.pull_too_slow(image, fault) from None
             try:
                 client._raise_for_status(response)
             except APIError as error:
                 raise words.pull_refusal(image, error.explanation or "") from None
+            # From here on it is the pace that says what is too slow.
+            client._disable_socket_timeout(client._get_raw_response_socket(response))
             return response
 
+        loop = asyncio.get_running_loop()
+        pace = Pace(TENANT.get(), loop.time())
+        self._paces.add(pace)
         try:
-            async with (
-                asyncio.timeout(_PULL_SECONDS),
-                self._pulling,
-                contextlib.aclosing(self._stream(request)) as lines,
-            ):
-                async for line in lines:
-                    if line and "error" in line:
-                        raise words.pull_refusal(image, str(line["error"]))
+            async with asyncio.timeout(_PULL_SECONDS) as bound:
+                watching = loop.create_task(self._watch(pace, bound))
+                try:
+                    async with contextlib.aclosing(self._stream(request)) as lines:
+                        async for line in lines:
+                            if line and "error" in line:
+                                raise words.pull_refusal(image, str(line["error"]))
+                            if line:
+                                pace.line(line, loop.time())
+                finally:
+                    watching.cancel()
         except TimeoutError:
-            raise EngineUnreachable(f"The pull took over {_PULL_SECONDS:.0f} s.") from None
+            fault = pace.given_up or f"it took over {_PULL_SECONDS / 60:.0f} minutes"
+            raise words.pull_too_slow(image, fault) from None
+        finally:
+            self._paces.discard(pace)
+
+    async def _watch(self, pace: Pace, bound: asyncio.Timeout) -> None:
+        """End the pull that `bound` is the bound of, once its pace is at fault."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_PACE_CHECK_SECONDS)
+            pace.given_up = pace.fault(loop.time(), self._paces - {pace})
+            if pace.given_up is not None:
+                bound.reschedule(loop.time())
+                return
 
     async def events(self) -> AsyncGenerator[EngineEvent | None, None]:
         def request(client: Any) -> Any:
@@ -380,7 +407,7 @@ class DockerEngine:
         end within one timeout.
         """
         losses = lane.losses
-        async with lane.slot():
+        async with lane.turn():
             if self._closed or lane.losses != losses:
                 raise EngineUnreachable("The engine did not answer the calls before this one.")
             loop = asyncio.get_running_loop()
@@ -440,7 +467,7 @@ class DockerEngine:
             client = (_SocketClient if over_socket else APIClient)(
                 version="auto",
                 timeout=self._timeout,  # type: ignore[arg-type]  # A float is as good.
-                max_pool_size=sum(lane.width for lane in self._lanes),
+                max_pool_size=sum(lane.most for lane in self._lanes),
                 **place,
             )
             # Reading proxies and netrc from the environment for each call costs more than the call.

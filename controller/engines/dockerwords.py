@@ -19,7 +19,13 @@ from controller.core.names import Owner
 from controller.core.plaintext import one_line
 from controller.core.reasons import Reason
 from controller.core.state import Container, Limits, Run
-from controller.engines.base import ContainerSpec, EngineEvent, EngineRefused, VolumeSpec
+from controller.engines.base import (
+    ContainerSpec,
+    EngineEvent,
+    EngineRefused,
+    PullTooSlow,
+    VolumeSpec,
+)
 
 CPU_PERIOD_US = 100_000
 """Limits are set as quota and period, not NanoCpus, which Docker cannot lift again in place."""
@@ -541,6 +547,12 @@ def pull_refusal(image: str, explanation: str) -> EngineRefused:
     explanation = _FOREIGN_BODY.sub(r"\1 (the rest of the answer is left out)", explanation)
     message = f"Image {image} could not be pulled: {plain(explanation)}"
     return EngineRefused(reason, one_line(message, MESSAGE_LENGTH))
+
+
+def pull_too_slow(image: str, fault: str) -> PullTooSlow:
+    return PullTooSlow(
+        Reason.IMAGE_PULL_FAILED, plain(f"Image {image} could not be pulled: {fault}")
+    )
 
 
 def lost_engine(status: int | None, explanation: str) -> bool:

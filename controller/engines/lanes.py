@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+
+from controller.fairness import TENANT, FairSlots
 
 
 class Answers:
@@ -16,30 +17,22 @@ class Answers:
         self.last = float("-inf")
 
 
-class Lane:
-    """Threads for calls of one kind, and the queue for them: first come, first served."""
+class Lane(FairSlots):
+    """Threads for calls of one kind, and the queue for them: fair between tenants."""
 
-    def __init__(self, name: str, width: int, answers: Answers) -> None:
+    def __init__(
+        self, name: str, width: int, answers: Answers, *, reserve: int | None = None
+    ) -> None:
         """`answers` are those of all lanes to one engine."""
-        self.width = width
-        self.threads = ThreadPoolExecutor(width, name)
+        super().__init__(width, reserve=reserve)
+        self.most = width + self.reserve
+        """Threads, and so connections to the engine."""
+        self.threads = ThreadPoolExecutor(self.most, name)
         self.losses = 0
         """How many calls found the engine unreachable while it answered no other."""
         self.yielding: Lane | None = None
         """The lane that may go on when this one is empty."""
         self._answers = answers
-        self._busy = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def load(self) -> int:
-        """Calls under way and waiting."""
-        return self._busy + len(self._waiting)
-
-    @property
-    def limit(self) -> int:
-        """How many may be under way now."""
-        return self.width
 
     def answered(self) -> None:
         """The engine answered a call, if only to refuse it."""
@@ -52,29 +45,15 @@ class Lane:
             self.losses += 1
 
     @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncGenerator[None, None]:
-        """Wait for a turn, and have a thread for as long as the context lasts."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._admit()
+    async def turn(self) -> AsyncGenerator[None, None]:
+        """Wait for a turn of the present tenant's, and have a thread for as long as the context
+        lasts."""
         try:
-            await turn
-            yield
+            async with self.slot(TENANT.get()):
+                yield
         finally:
-            if turn.done() and not turn.cancelled():
-                self._busy -= 1
-            else:
-                self._waiting.remove(turn)
-            self._admit()
             if self.yielding is not None and not self.load:
-                self.yielding._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._busy < self.limit:
-            if self._waiting[0].cancelled():
-                return  # it is leaving, and calls again
-            self._busy += 1
-            self._waiting.popleft().set_result(None)
+                self.yielding.admit()
 
 
 class Removals(Lane):

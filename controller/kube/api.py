@@ -45,7 +45,7 @@ _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 _MERGE = _JSON | {"Content-Type": "application/merge-patch+json"}
 _FIELDS_OWNED_BY = ("POST", "PATCH")
 _AS_MANAGER = f"?{urlencode({'fieldManager': names.FIELD_MANAGER})}"
-_CONNECTIONS = 64
+CONNECTIONS = 64
 _TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
 _SMALL = 64 * 1024
 """Bytes of an answer that are read at once, whatever else is being read."""
@@ -137,8 +137,11 @@ _LIMIT_PASSED = ("request is too large", "message larger than max", "entity too 
 class KubeApi:
     """The API server, as the operator uses it. Every call raises ApiError."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, connections: int = CONNECTIONS) -> None:
+        """`connections` is as many as ask at once, so that nobody waits for one: they go to who
+        comes first."""
         self._credentials = credentials
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self.written_at = float("-inf")
@@ -367,7 +370,7 @@ class KubeApi:
             # would read the environment's proxies and ~/.netrc anew, in a thread, for each call.
             self._tls = tls
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=tls),
+                connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls),
                 timeout=_TIMEOUT,
                 trust_env=False,
                 # What the API server has no use for costs 40 us a request.

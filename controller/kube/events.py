@@ -1,6 +1,6 @@
 """Events on Sandboxes: posted when a stored condition's reason changes, off the fast lane.
 
-Events are news, not state: what cannot be posted is dropped, oldest first.
+Events are news, not state: what cannot be posted is dropped, oldest first. Namespaces take turns.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,13 +17,19 @@ from controller.core import names
 from controller.core.plaintext import one_line
 from controller.core.reasons import Reason
 from controller.core.resources import ObjectMeta, Phase
+from controller.fairness import RoundRobin
 from controller.kube.api import ApiError, ApiUnreachable, KubeApi
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1000
+_BACKLOG_OF_A_NAMESPACE = 250
+"""Beyond, a namespace's own oldest ones are dropped, and no others'."""
 _YIELD_SECONDS = 1.0
 """How long one Event yields to the marking of deletions at the most."""
+_RETRY_SECONDS = 1.0
+_REFUSALS = 3
+"""How often the API server may answer one Event with an error of its own until it is dropped."""
 _MESSAGE = 1024
 """The API server's limit for an Event's message, in bytes."""
 _BURST = 25
@@ -35,7 +40,7 @@ _KNOWN = 10_000
 """Objects whose Events are counted; then those that have their full number again are forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class News:
     meta: ObjectMeta
     phase: Phase
@@ -48,21 +53,21 @@ class EventPoster:
     """Posts News one after the other."""
 
     def __init__(
-        self, api: KubeApi, instance: str, calm: Callable[[float], Awaitable[None]]
+        self, api: KubeApi, instance: str, calm: Callable[[float, str], Awaitable[None]]
     ) -> None:
-        """`calm` waits, for so many seconds at the most, until nothing more urgent is under way."""
+        """`calm` waits, for so many seconds at the most, until nothing more urgent is under way in
+        a namespace."""
         self._api = api
         self._instance = instance
         self._calm = calm
-        self._backlog: deque[News] = deque(maxlen=_BACKLOG)
+        self._backlog: RoundRobin[News] = RoundRobin()
         self._wakeup = asyncio.Event()
         self._left: dict[str, tuple[float, float]] = {}
         """By UID, how many Events may be posted at once, and when that was so."""
 
     def post(self, news: News) -> None:
         if self._may(news.meta.uid):
-            self._backlog.append(replace(news, message=news.message[:_MESSAGE]))
-            self._wakeup.set()
+            self._put(replace(news, message=news.message[:_MESSAGE]))
 
     def _may(self, uid: str) -> bool:
         now = asyncio.get_running_loop().time()
@@ -74,20 +79,38 @@ class EventPoster:
         self._left[uid] = (left - 1 if left >= 1 else left), now
         return left >= 1
 
+    def _put(self, news: News) -> None:
+        namespace = news.meta.namespace
+        if self._backlog.count(namespace) >= _BACKLOG_OF_A_NAMESPACE:
+            self._backlog.pop_of(namespace)
+        elif len(self._backlog) >= _BACKLOG:
+            self._backlog.pop()
+        self._backlog.add(news, namespace)
+        self._wakeup.set()
+
     async def run(self) -> None:
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
             while self._backlog:
-                await self._calm(_YIELD_SECONDS)
-                news = self._backlog.popleft()
-                try:
-                    await self._api.create_event(news.meta.namespace, _event(news, self._instance))
-                except ApiUnreachable:
-                    self._backlog.appendleft(news)
-                    await asyncio.sleep(1)
-                except ApiError as error:
-                    log.debug("an Event was refused: %s", error)
+                news = self._backlog.pop()
+                await self._calm(_YIELD_SECONDS, news.meta.namespace)
+                await self._try(news)
+
+    async def _try(self, news: News) -> None:
+        """Post one. While the API server is away it waits, and so do all others."""
+        refusals = 0
+        while refusals < _REFUSALS:
+            try:
+                await self._api.create_event(news.meta.namespace, _event(news, self._instance))
+            except ApiUnreachable as error:
+                refusals += error.status >= 500
+                await asyncio.sleep(_RETRY_SECONDS)
+            except ApiError as error:
+                log.debug("an Event was refused: %s", error)
+                return
+            else:
+                return
 
 
 def _refilled(left: float, since: float, now: float) -> float:

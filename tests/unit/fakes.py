@@ -308,7 +308,8 @@ class Operator:
         """Start as new. Which of the two is listed first is chance in a real one."""
         api = cast(KubeApi, self.api)
         engine = MemoryEngine(OWNER, self.host)
-        self.entries, self.queue = Entries(), WorkQueue()
+        self.entries = Entries()
+        self.queue = WorkQueue(self.entries.namespace, at_once=4)
         self.engines = Engines(EngineView(accepted_ids=self.accepted))
         events = EventPoster(api, "default", self.queue.calm)
         self.prober = Prober(self.queue, 8)
@@ -356,7 +357,7 @@ class Operator:
         self.api.watchers = [self._take]
         if not engine_first:
             await self._list_objects()
-        works = [self.reconciler.work() for _ in range(4)]
+        works = [self.reconciler.work() for _ in range(5)]
         self._tasks = [
             asyncio.create_task(work)
             for work in (

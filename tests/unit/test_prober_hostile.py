@@ -242,10 +242,11 @@ async def test_a_slot_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> Non
     """Also by a probe that outlives its lease: never more begin at once than there are slots."""
     monkeypatch.setattr(controller.prober, "_LEASE_SECONDS", 0)
     prober = Prober(WorkQueue(), 1)
-    async with asyncio.timeout(10), prober._slot(), prober._slot():
+    async with asyncio.timeout(10), prober._leased("team"), prober._leased("team"):
         pass
-    await prober._slots.acquire()
-    assert prober._slots.locked()
+    assert prober._slots.load == 0
+    await prober._slots.acquire("team")
+    assert prober._slots.load_of("team") == 1
 
 
 async def test_one_that_flaps_wakes_its_own_key_alone() -> None:

@@ -129,11 +129,11 @@ async def test_cleanup_that_fails_is_told_and_tried_again_with_a_capped_backoff(
     assert operator.told() == ("DELETING", "CleanupFailed")
     writes = len(operator.api.writes)
     for _ in range(18):
-        await operator.advance(30.1)
+        await operator.advance(36.1)
     assert operator.host.calls.count("remove") == 19
     assert len(operator.api.writes) == writes
-    await operator.advance(31)
-    await operator.advance(31)
+    await operator.advance(36.1)
+    await operator.advance(36.1)
     assert not operator.exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from controller.core.state import Verb
 from controller.engines.base import EngineUnreachable
+from controller.fairness import FairSlots, Slot
 from controller.kube.api import ApiError, Conflict, Forbidden, Invalid
 from tests.unit.fakes import NAMESPACE, Operator
 from tests.unit.test_reconciler import PAUSED, RUNNING, up
@@ -81,6 +82,11 @@ async def test_a_resume_that_comes_so_is_acted_on(operator: Operator) -> None:
 # What waits for its turn
 
 
+async def all_of(slots: FairSlots) -> list[Slot]:
+    """Take every slot, the reserve too, on behalf of others."""
+    return [await slots.acquire(f"other-{i}") for i in range(slots.width + slots.reserve)]
+
+
 @pytest.mark.parametrize("method", ["Freeze", "Stop"])
 @pytest.mark.parametrize("ends", ["delete", "pause"])
 async def test_what_waits_for_a_slot_is_not_begun_once_it_is_unwanted(
@@ -90,9 +96,7 @@ async def test_what_waits_for_a_slot_is_not_begun_once_it_is_unwanted(
     operator.api.change(**PAUSED)
     await operator.settle()
     slots = operator.operations._slots(Verb.THAW if method == "Freeze" else Verb.START)
-    taken = slots._value
-    for _ in range(taken):
-        await slots.acquire()
+    taken = await all_of(slots)
     operator.api.change(**RUNNING)
     await operator.settle()
     flight = operator.entry().in_flight
@@ -104,8 +108,8 @@ async def test_what_waits_for_a_slot_is_not_begun_once_it_is_unwanted(
         operator.api.change(**PAUSED)
     await operator.settle()
     assert flight.cancelled
-    for _ in range(taken):
-        slots.release()
+    for slot in taken:
+        slot.release()
     await operator.settle()
     assert not {"start", "thaw"} & set(operator.host.calls)
     assert not operator.exists() if ends == "delete" else operator.told()[0] == "PAUSED"
@@ -114,8 +118,7 @@ async def test_what_waits_for_a_slot_is_not_begun_once_it_is_unwanted(
 async def test_an_end_is_told_however_many_wait_to_be_started(operator: Operator) -> None:
     await up(operator, restartPolicy="Never")
     slots = operator.operations._slots(Verb.START)
-    for _ in range(slots._value):
-        await slots.acquire()
+    await all_of(slots)
     operator.host.external_kill(operator.uid())
     await operator.settle()
     assert operator.told() == ("ERROR", "Exited")

@@ -75,7 +75,6 @@ async def test_an_idle_key_that_something_happens_to_waits_once_and_goes_ahead(
     assert [await take(queue) for _ in range(3)] == ["b", "a", "c"]
     queue.add_idle("b")
     assert waiting(queue) == [], "it is being worked on"
-    assert queue._wakeup.locked()
 
 
 async def test_urgency_that_arrives_while_the_key_is_worked_on_is_kept() -> None:
@@ -165,7 +164,7 @@ async def test_the_engines_work_waits_until_every_deletion_is_marked() -> None:
     queue = WorkQueue()
     queue.add("a", urgent=True)
     queue.add("b", urgent=True)
-    calm = asyncio.create_task(queue.calm(60))
+    calm = asyncio.create_task(queue.calm(60, ""))
     await asyncio.sleep(0)
     queue.marked("a")
     await asyncio.sleep(0)
@@ -177,4 +176,4 @@ async def test_the_engines_work_waits_until_every_deletion_is_marked() -> None:
 async def test_but_it_does_not_starve() -> None:
     queue = WorkQueue()
     queue.add("a", urgent=True)
-    await asyncio.wait_for(queue.calm(0.01), 5)
+    await asyncio.wait_for(queue.calm(0.01, ""), 5)

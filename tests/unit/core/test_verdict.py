@@ -217,7 +217,8 @@ def test_restarts_are_spaced_out_up_to_a_cap_and_the_backoff_is_forgotten() -> N
         return due - NOW
 
     minute = timedelta(minutes=1)
-    assert [wait(n, minute).total_seconds() for n in range(4)] == [1, 2, 4, 8]
+    waits = [wait(n, minute).total_seconds() for n in range(10)]
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert wait(1000, minute) == RESTART_BACKOFF_CAP
     assert wait(1000, timedelta(minutes=10)).total_seconds() == 1
 

@@ -42,7 +42,7 @@ class Calls:
         await turn()
 
     async def _call(self) -> None:
-        async with self.lane.slot():
+        async with self.lane.turn():
             end = asyncio.Event()
             self._ends.append(end)
             self.under_way += 1

@@ -110,7 +110,7 @@ async def test_one_that_got_no_answer_is_tried_again(api: Api, poster: EventPost
 async def test_news_waits_while_deletions_are_being_marked(api: Api, poster: EventPoster) -> None:
     calm = asyncio.Event()
 
-    async def wait(at_most_seconds: float) -> None:
+    async def wait(at_most_seconds: float, namespace: str) -> None:
         await calm.wait()
 
     waiting = EventPoster(cast(KubeApi, api), "blue", wait)
@@ -126,9 +126,39 @@ async def test_news_waits_while_deletions_are_being_marked(api: Api, poster: Eve
 
 async def test_a_backlog_forgets_its_oldest(api: Api) -> None:
     poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
-    for number in range(events._BACKLOG + 10):
+    for number in range(events._BACKLOG_OF_A_NAMESPACE + 10):
         poster.post(replace(news(), meta=replace_uid(f"u{number}")))
+    assert len(poster._backlog) == events._BACKLOG_OF_A_NAMESPACE
+    assert next(iter(poster._backlog)).meta.uid == "u10"
+
+
+async def test_a_backlog_of_all_is_bounded_too(api: Api) -> None:
+    poster = EventPoster(cast(KubeApi, api), "blue", WorkQueue().calm)
+    for number in range(events._BACKLOG + 10):
+        meta = META.model_copy(update={"uid": f"u{number}", "namespace": f"n{number}"})
+        poster.post(replace(news(), meta=meta))
     assert len(poster._backlog) == events._BACKLOG
+
+
+async def test_a_flood_of_one_namespace_holds_up_no_other(api: Api, poster: EventPoster) -> None:
+    for number in range(events._BACKLOG):
+        poster.post(replace(news(), meta=replace_uid(f"u{number}")))
+    other = META.model_copy(update={"uid": "other", "namespace": "other"})
+    poster.post(replace(news(), meta=other))
+    await api.until(lambda: len(api.events) >= 5)
+    assert "other" in [event["metadata"]["namespace"] for event in api.events[:3]]
+
+
+async def test_one_that_the_api_server_cannot_store_is_dropped(
+    api: Api, poster: EventPoster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_RETRY_SECONDS", 0)
+    for _ in range(events._REFUSALS):
+        api.fail_next("create_event", ApiUnreachable("request is too large", 500))
+    poster.post(news(Reason.READY))
+    poster.post(news(Reason.FROZEN))
+    await api.until(lambda: len(api.events) == 1)
+    assert api.events[0]["reason"] == "Frozen"
 
 
 async def test_one_that_comes_and_goes_leaves_room_for_others(
