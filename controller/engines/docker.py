@@ -179,6 +179,7 @@ class DockerEngine:
 
     async def image_present(self, image: str) -> bool:
         def inspect(client: Any) -> bool:
+            words.check_image(image)
             with _tolerating(404):
                 client.inspect_image(image)
                 return True
@@ -291,6 +292,7 @@ class DockerEngine:
 
     async def pull(self, image: str) -> None:
         def request(client: Any) -> Any:
+            words.check_image(image)
             name, tag = words.image_reference(image)
             try:
                 registry, _ = auth.resolve_repository_name(name)
@@ -502,6 +504,7 @@ class DockerEngine:
         name = names.container_name(self.owner, spec.uid)
         if former := self._former_container(client, spec.uid):
             return former
+        words.check_image(spec.image)
         image = client.inspect_image(spec.image)
         if complaint := words.image_complaint(image.get("Config") or {}):
             raise EngineRefused(Reason.INVALID_SPEC, f"spec.image: {complaint}")

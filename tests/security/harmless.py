@@ -15,7 +15,7 @@ UNSET = (
     # What would share the host's, or another container's, or give a right.
     *("Binds", "VolumesFrom", "Links", "Tmpfs", "Privileged", "CapAdd", "GroupAdd"),
     *("PidMode", "UTSMode", "UsernsMode", "Cgroup", "CgroupParent", "Isolation"),
-    *("Devices", "DeviceRequests", "DeviceCgroupRules", "Sysctls", "Ulimits", "StorageOpt"),
+    *("Devices", "DeviceRequests", "DeviceCgroupRules", "Sysctls", "StorageOpt"),
     *("PublishAllPorts", "OomKillDisable", "OomScoreAdj", "AutoRemove", "ContainerIDFile"),
     *("ExtraHosts", "Dns", "DnsOptions", "DnsSearch", "VolumeDriver", "ReadonlyRootfs"),
 )
@@ -25,6 +25,7 @@ SET = {
     "IpcMode": "private",
     "Init": True,
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+    "Ulimits": [{"Name": "core", "Hard": 0, "Soft": 0}],
 }
 VOLUME = {"Type": "volume", "Driver": "local", "Propagation": ""}
 

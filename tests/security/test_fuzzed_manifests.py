@@ -54,7 +54,7 @@ REAL = 40
 HOST_CONFIG = {
     *("NetworkMode", "CapDrop", "SecurityOpt", "Init", "IpcMode", "RestartPolicy", "LogConfig"),
     *("PortBindings", "Mounts", "Memory", "MemorySwap", "CpuPeriod", "CpuQuota", "PidsLimit"),
-    "Runtime",
+    *("Runtime", "Ulimits"),
 }
 RULES = (Rules(), Rules(allowed_labels={"*": ("*",)}), Rules(allowed_images={}))
 

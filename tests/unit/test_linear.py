@@ -28,6 +28,7 @@ from controller.core import discretion, globs, names, plaintext, quantity, resou
 from controller.core.reasons import Reason
 from controller.engines import docker, rootpaths
 from controller.engines import dockerwords as words
+from controller.engines.base import EngineRefused
 from controller.kube import answers, session_keys
 
 ROOT = Path(controller.__file__).parent
@@ -99,7 +100,7 @@ def tolerant(function: Callable[[Any], object]) -> Callable[[Any], object]:
     def call(value: Any) -> object:
         try:
             return function(value)
-        except (ValueError, rootpaths.UnsafePath):
+        except (ValueError, EngineRefused, rootpaths.UnsafePath):
             return None
 
     return call
@@ -180,6 +181,9 @@ TIMED: dict[str, Work] = {
     ),
     "engines.docker._lines": stream,
     "engines.rootpaths.resolve": root,
+    "engines.dockerwords.check_image": of(
+        tolerant(words.check_image), "a", "a-", "a__", "a.", "a/", ":1", "A"
+    ),
     "engines.dockerwords.image_reference": of(words.image_reference, ":", "@", "/"),
     "engines.dockerwords.event": event,
     "engines.dockerwords._time": of(tolerant(words._time), "0", "2026-"),
@@ -221,6 +225,7 @@ OF_OURS = {
     "core.subject._needed": "a loop over the metadata",
     "core.subject.read": "made of the others",
     "engines.dockerwords.container_body": "a loop over the image's labels",
+    "engines.dockerwords.pull_too_slow": "a sentence",
     "engines.dockerwords.run_state": "a word of a table",
     "engines.dockerwords._blanked": "a loop over the image's labels",
     "engines.dockerwords.container": "a loop over what the engine tells",
