@@ -189,6 +189,7 @@ class DockerEngine:
 
     async def image_present(self, image: str) -> bool:
         def inspect(client: Any) -> bool:
+            words.check_image(image)
             with _tolerating(404):
                 client.inspect_image(image)
                 return True
@@ -311,6 +312,7 @@ class DockerEngine:
 
     async def pull(self, image: str) -> None:
         def request(client: Any) -> Any:
+            words.check_image(image)
             name, tag = words.image_reference(image)
             try:
                 registry, _ = auth.resolve_repository_name(name)
@@ -522,6 +524,7 @@ class DockerEngine:
         name = names.container_name(self.owner, spec.uid)
         if former := self._former_container(client, spec.uid):
             return former
+        words.check_image(spec.image)
         image = _image(client, spec.image)
         config = image.get("Config") or {} if image else {}
         if complaint := words.image_complaint(config):
@@ -659,10 +662,7 @@ class DockerEngine:
 
 
 def _image(client: Any, image: str) -> Mapping[str, Any] | None:
-    """An image's details; None where the engine has none of that name, or it is no name: then
-    creating says so. One with dots for parts would be another path of the engine's API."""
-    if any(part in ("", ".", "..") for part in image.split("/")):
-        return None
+    """An image's details; None where the engine has none of that name: then creating says so."""
     with _tolerating(404), _tolerating(400):
         return cast(Mapping[str, Any], client.inspect_image(image))
     return None

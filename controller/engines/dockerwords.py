@@ -172,6 +172,23 @@ def limits_body(limits: Limits) -> dict[str, Any]:
     }
 
 
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_DOMAIN = r"(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_IMAGE = re2.compile(
+    rf"(?P<name>(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*)"
+    r"(?::[0-9A-Za-z_][-.0-9A-Za-z_]{0,127})?(?:@[A-Za-z][-_+.A-Za-z0-9]*:[0-9a-fA-F]{32,128})?"
+)
+_NAME_LENGTH = 255
+
+
+def check_image(image: str) -> None:
+    """Raises EngineRefused where it is no name of an image. It becomes a part of a path of
+    Docker's API, and with `..` in it would be another question."""
+    found = _IMAGE.fullmatch(image) if image.isascii() and len(image) <= 1024 else None
+    if found is None or len(found["name"]) > _NAME_LENGTH:
+        raise refusal("invalid reference format", Reason.INVALID_SPEC)
+
+
 def image_reference(image: str) -> tuple[str, str]:
     """(name, tag or digest) for POST /images/create, which without a tag pulls every one."""
     name, at, digest = image.partition("@")
@@ -590,7 +607,7 @@ def _cause(text: str) -> tuple[Reason | None, str]:
             groups = found.groupdict()
             what = next((groups[k] for k in ("what", "what2", "what3") if groups.get(k)), "")
             path = next((groups[k] for k in ("path", "path2", "path3") if groups.get(k)), "")
-            what = _own_path(path) if path else plain(what)
+            what = _own_path(path) if path else plain(what).rstrip(":")
             why = groups.get("why") or "see the engine's log"
             message = sentence.format(what=what, why=why, all=plain(text))
             return reason, one_line(message, MESSAGE_LENGTH)

@@ -17,7 +17,7 @@ import pytest
 from controller.core import names
 from controller.core.names import Owner
 from controller.core.reasons import Reason
-from controller.core.state import Run
+from controller.core.state import Limits, Run
 from controller.engines.base import EngineRefused, EngineUnreachable, PortSpec, VolumeSpec
 from controller.engines.docker import DockerEngine
 from dev.engine import OwnEngine
@@ -172,6 +172,53 @@ class TestNeighbours:
             assert address not in told("busybox", "nslookup", asked, "127.0.0.11").replace(
                 "127.0.0.11", ""
             )
+
+
+class TestRefusals:
+    async def test_no_refusal_shows_a_path_of_the_engines_host(
+        self, docker_lab: Lab, raw: Any
+    ) -> None:
+        """All that a tenant can have refused here; other texts are in unit/engines."""
+        info = raw.info()
+        directory, file = VolumeSpec("v", "/bin/busybox"), VolumeSpec("w", "/bin/busybox/x")
+        asked: list[dict[str, Any]] = [
+            {"command": ("/no/such",)},
+            {"command": ("/www",)},
+            {"command": ("/proc/self/fd/8",)},
+            {"working_dir": "/bin/busybox"},
+            {"working_dir": "/bin/busybox/x"},
+            {"working_dir": f"{info['DockerRootDir']}/x", "command": ("/x",)},
+            {"volumes": (directory,)},
+            {"volumes": (file,)},
+            {"volumes": (VolumeSpec("v", "/a"), VolumeSpec("w", "/a"))},
+            {"volumes": (VolumeSpec("v", "/" + "a" * 300),)},
+            {"volumes": (VolumeSpec("v", "/dev/x"),)},
+            {"limits": Limits(memory_bytes=6 << 20, cpu_millis=1)},
+            {"limits": Limits(memory_bytes=6 << 20), "command": ("/no/such",)},
+            {"limits": Limits(cpu_millis=10**15)},
+            {"runtime": "/no/such"},
+            {"image": "127.0.0.1:1/none:1"},
+            {"image": "/var/lib/docker"},
+            {"env": {"": "/var/lib/docker"}},
+            {"ports": (PortSpec("http", 8000),), "publish_address": "203.0.113.9"},
+        ]
+        messages = []
+        for fields in asked:
+            spec = docker_lab.spec(**fields)
+            try:
+                await docker_lab.engine.start(await docker_lab.engine.create(spec))
+            except EngineRefused as refused:
+                messages.append(refused.message)
+            found = (await docker_lab.engine.find(spec.uid)).container
+            messages += [found.error] if found is not None else []
+        for image in ("127.0.0.1:1/none:1", "localhost:1/../x", "a/b@sha256:0"):
+            with pytest.raises(EngineRefused) as caught:
+                await docker_lab.engine.pull(image)
+            messages.append(caught.value.message)
+        assert len([message for message in messages if message]) > 12
+        print("\n".join(sorted(set(messages))))
+        for path in (info["DockerRootDir"], "/var/lib/docker", "/run/", "/proc/self", "/sys/fs"):
+            assert [message for message in messages if path in message] == []
 
 
 class TestNetwork:

@@ -20,6 +20,7 @@ from tests.security.attempts import (
     volume,
 )
 from tests.security.bystanders import SECRET
+from tests.security.metadata import HIDDEN
 
 FILES = [
     spec("a host path", DROPPED, "source", **volume(hostPath={"path": "/"})),
@@ -119,6 +120,22 @@ FILES = [
             *("/..", "/v/../..", "v", "//", "/v\n", "/v\0", "/proc", "/proc/self/fd/8"),
             *("/proc/1/root", "/proc/self/cwd/v", "/sys/kernel", "/dev/fd", "/" + "v" * 1024),
         )
+    ),
+]
+
+UNSEEN = [
+    *(
+        spec(
+            f"a mount with {character!a}",
+            REFUSED,
+            "volumes[0].mountPath",
+            **mount(f"/v{character}"),
+        )
+        for character in HIDDEN
+    ),
+    *(
+        spec(f"to start with {character!a}", REFUSED, "workingDir", workingDir=f"/v{character}")
+        for character in HIDDEN
     ),
 ]
 
@@ -237,6 +254,10 @@ PORTS = [
     spec("a port's name with a new line", REFUSED, "ports[0].name", **port(name="V\n")),
     spec("a URL with another host", REFUSED, "ports[0].path", **port(path="@169.254.169.254/")),
     spec("a URL that climbs", REFUSED, "ports[0].path", **port(path="/v/../../")),
+    *(
+        spec(f"a URL with {character!a}", REFUSED, "ports[0].path", **port(path=f"/v{character}w"))
+        for character in HIDDEN
+    ),
     spec("a URL of a script", REFUSED, "scheme", **port(scheme="javascript")),
 ]
 
@@ -254,6 +275,21 @@ PROBES = [
             *("//169.254.169.254/", "@169.254.169.254/", "/v/../v", "/v\r\nHost: v", "/v v"),
             *("http://169.254.169.254/", "/#", "/\\v", "/" + "v" * 1024),
         )
+    ),
+    *(
+        spec(
+            f"a probe with {character!a}",
+            REFUSED,
+            "readiness.httpGet.path",
+            **probe(path=f"/v{character}w"),
+        )
+        for character in HIDDEN
+    ),
+    *(
+        spec(
+            f"a probe of a port with {character!a}", REFUSED, "port", **probe(port=f"V{character}")
+        )
+        for character in HIDDEN[::3]
     ),
     spec(
         "a probe of a path that looks like a host", HARMLESS, **probe(path="/ready?v=@v:80/%2e%2e")

@@ -28,6 +28,10 @@ OURS = {
     names.RECLAIM_LABEL: "Retain",
     names.VOLUME_LABEL: "work",
 }
+HIDDEN = (
+    "\u202e\u200b\u2066\u2028\u200d\u034f\u115f\u3164\ufe0f\u2800\ufeff\ue000\u0378\U000e0041\u00a0"
+)
+"""Unseen: formats, separators, fillers, what is not assigned or private."""
 LAST_HANDLED = "kopf.zalando.org/last-handled-configuration"
 
 
@@ -78,6 +82,20 @@ LABELS = [
         labels={names.KEY_HASH_LABEL: names.key_hash("v" * 32), names.NAME_LABEL: "victim"},
     ),
     spec("a user's name with an escape", REFUSED, "createdByUserId", createdByUserId="v\x1b[2J"),
+    *(
+        spec(
+            f"a user's name with {character!a}",
+            REFUSED,
+            "createdByUserId",
+            createdByUserId=f"v{character}w",
+        )
+        for character in HIDDEN
+    ),
+    *(
+        spec(f"a label's value with {character!a}", REFUSED, "spec.labels", labels={"v": character})
+        for character in HIDDEN[::3]
+    ),
+    spec("a user's name of many scripts", HARMLESS, createdByUserId="é ν 漢字 한 😀 (a)"),
     spec("a user's name with a C1 control", REFUSED, "createdByUserId", createdByUserId="v\x9b2J"),
     spec("a user's name of 254", REFUSED, "createdByUserId", createdByUserId="v" * 254),
 ]

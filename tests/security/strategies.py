@@ -85,13 +85,22 @@ def _text(schema: Schema) -> st.SearchStrategy[str]:
             lambda moment: moment.isoformat().replace("+00:00", "Z")
         )
     low, high = schema.get("minLength", 0), schema["maxLength"]
-    further = [re2.compile(part["pattern"]) for part in schema.get("allOf", ())]
-    if "pattern" not in schema:
-        texts = st.text(min_size=low, max_size=min(high, 40))
+    pattern = schema.get("pattern", "")
+    # What Python's patterns do not know, they cannot be made from; it is asked of what was made.
+    others = [re2.compile(p) for p in (entry["pattern"] for entry in schema.get("allOf", ()))]
+    if "\\p{" in pattern or not pattern:
+        others += [re2.compile(pattern)] if pattern else []
+        plain = st.characters(exclude_categories=["C", "Zl", "Zp"]) if others else st.characters()
+        texts = st.text(plain, min_size=low, max_size=min(high, 40))
     else:
-        texts = st.from_regex(str(schema["pattern"]), fullmatch=True)
-        texts = texts.filter(lambda text: low <= len(text) <= high and not text.endswith("\n"))
-    return texts.filter(lambda text: all(pattern.fullmatch(text) for pattern in further))
+        texts = st.from_regex(str(pattern), fullmatch=True)
+    return texts.filter(
+        lambda text: (
+            low <= len(text) <= high
+            and not text.endswith("\n")
+            and all(other.search(text) for other in others)
+        )
+    )
 
 
 def _list(schema: Schema) -> st.SearchStrategy[list[Json]]:

@@ -63,7 +63,7 @@ HOST_CONFIG = {
         "Ulimits",
     ),
     *("PortBindings", "Mounts", "Memory", "MemorySwap", "CpuPeriod", "CpuQuota", "PidsLimit"),
-    "Runtime",
+    *("Runtime", "Ulimits"),
 }
 RULES = (Rules(), Rules(allowed_labels={"*": ("*",)}), Rules(allowed_images={}))
 

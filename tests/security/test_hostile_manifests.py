@@ -30,7 +30,7 @@ SETTINGS = {
 }
 AT_ONCE = 8
 ATTEMPTS = [
-    *(*manifests.FILES, *manifests.RIGHTS, *manifests.PORTS, *manifests.PROBES),
+    *(*manifests.FILES, *manifests.UNSEEN, *manifests.RIGHTS, *manifests.PORTS, *manifests.PROBES),
     *(*values.IMAGES, *values.LIMITS, *values.VARIABLES, *values.SECRETS),
     *metadata.METADATA,
 ]

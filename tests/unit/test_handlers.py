@@ -179,3 +179,32 @@ async def test_it_stops_at_once_and_leaves_no_thread(served: bool) -> None:
         if thread.name == "kopf":
             thread.join(1)  # its last act was to say that it has ended
             assert not thread.is_alive()
+
+
+def test_nobody_can_guess_the_finalizer_that_kopf_takes_away() -> None:
+    one, other = (handlers._settings().persistence.finalizer for _ in range(2))
+    assert one != other
+    assert one.startswith(f"{names.GROUP}/")
+    assert "unused" not in one
+
+
+@pytest.mark.parametrize("method", ["PATCH", "POST", "PUT", "DELETE"])
+async def test_kopfs_session_cannot_write(method: str) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        kopfs = handlers.connection(Credentials(configuration), None).aiohttp_session
+        assert kopfs is not None
+        async with kopfs:
+            with pytest.raises(PermissionError):
+                await kopfs.request(method, f"{configuration.host}/x")
+            await (await kopfs.get(f"{configuration.host}/x")).read()
+    assert asked == ["GET"]

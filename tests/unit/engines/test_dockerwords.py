@@ -15,7 +15,7 @@ from controller.core.names import Owner
 from controller.core.reasons import Reason
 from controller.core.state import Limits, Run
 from controller.engines import dockerwords as words
-from controller.engines.base import ContainerSpec, EngineEvent, PortSpec, VolumeSpec
+from controller.engines.base import ContainerSpec, EngineEvent, EngineRefused, PortSpec, VolumeSpec
 
 OWNER = Owner("11111111-2222-3333-4444-555555555555", "main")
 SPEC = ContainerSpec(
@@ -171,6 +171,50 @@ class TestBody:
 )
 def test_an_image_is_never_pulled_with_all_its_tags(image: str, reference: tuple[str, str]) -> None:
     assert words.image_reference(image) == reference
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(
+            "busybox",
+            "a/b/c:v1",
+            "host:5000/a/b:v2",
+            "[::1]:5000/v",
+            "ghcr.io/openhands/x:latest-py",
+        ),
+        *("a@sha256:" + "0" * 64, "a/b:1@sha256:" + "0" * 64, "0" * 12, "sha256:" + "0" * 64),
+        *("localhost/v", "127.0.0.1:5000/v", "v" * 255, "a__b/c--d.e_f"),
+    ],
+)
+def test_names_of_images_are_let_through(image: str) -> None:
+    words.check_image(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(
+            "v/../../containers/json",
+            "a/../b",
+            "..",
+            "a/..",
+            "a/./b",
+            "a//b",
+            "a/",
+            "/a",
+            "",
+            "a/B",
+        ),
+        *("v:", "v:..", "v@sha256:0", "v" * 256, "a/" * 400 + "a", "v://v", "v?x=1", "v#", "v%2e"),
+        *("v/json?", "a\n", "a:..%2f", "\ud800", "ν", "a:" + "t" * 129, "a.", "a/-b", "a..b/c/.."),
+    ],
+)
+def test_what_is_no_image_name_is_no_path_of_the_api(image: str) -> None:
+    with pytest.raises(EngineRefused) as refused:
+        words.check_image(image)
+    assert refused.value.reason is Reason.INVALID_SPEC
+    assert "spec.image" in refused.value.message
 
 
 RAW = {"Action": "die", "Actor": {"ID": "abc", "Attributes": {names.UID_LABEL: "u1"}}}
