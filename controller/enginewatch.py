@@ -86,14 +86,16 @@ class EngineWatch:
             asyncio.create_task(self._read(info.id)),
             asyncio.create_task(self._heartbeat(info.id)),
         ]
+        # Beside them: its answers, and the API server's, must hold up no event of the engine.
+        advising = asyncio.create_task(self._advise())
         try:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # raises what ended it
         finally:
-            for task in both:
+            for task in (*both, advising):
                 task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            await asyncio.gather(*both, advising, return_exceptions=True)
 
     async def _read(self, id_: str) -> None:
         """Ends with EngineError when the stream of events does."""
@@ -131,13 +133,17 @@ class EngineWatch:
         self._absorb(listing, began)
         for entry in self._entries:
             self._queue.add(entry.uid)
-        await self._advise()
 
     async def _advise(self) -> None:
         """Say once what is known against this engine: in the log, and as an Event on kube-system,
         whose UID is this operator's identity. The Event lies in `default`, which an operator of
         other namespaces leaves alone."""
-        for advisory in await self._engine.advisories():
+        try:
+            advisories = await self._engine.advisories()
+        except EngineError as error:
+            log.info("known faults are asked for with the next connection: %s", error)
+            return
+        for advisory in advisories:
             if advisory in self._advised:
                 continue
             self._advised.add(advisory)
@@ -156,7 +162,7 @@ class EngineWatch:
             except Conflict:
                 pass  # an earlier start has stored it
             except ApiError as error:
-                log.info("no Event tells of it: %s", error)
+                log.info("the warning could not be posted as an Event: %s", error)
 
     def _away(self, why: str) -> None:
         view = self._engines.view

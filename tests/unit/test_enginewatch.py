@@ -402,3 +402,22 @@ async def test_what_is_known_against_an_engine_is_reported_once(
     await operator.start()
     assert len({e["metadata"]["name"] for e in operator.api.events}) == events, "a restart's too"
     await operator.kill()
+
+
+@pytest.mark.parametrize("answer", ["none", "an outage"])
+async def test_asking_for_it_holds_up_no_sandbox(
+    answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def advisories(_: MemoryEngine) -> tuple[str, ...]:
+        if answer == "none":
+            await asyncio.Event().wait()
+        raise EngineUnreachable("no answer")
+
+    monkeypatch.setattr(MemoryEngine, "advisories", advisories)
+    operator = Operator()
+    await operator.start()
+    operator.api.create()
+    await operator.settle()
+    assert operator.told() == ("RUNNING", "Ready")
+    assert operator.engines.view.unreachable_since is None
+    await operator.kill()
