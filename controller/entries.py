@@ -73,10 +73,11 @@ class Unstored:
 
     stored: SandboxStatus
     """What the API server holds instead."""
+    first_at: float
+    """When it was refused first."""
     retry_at: float
-    failures: int = 1
+    failures: int = 0
     """In a row. Until `final`, they may be an outage."""
-    first_at: float = 0.0
     final: bool = False
     """Repeating cannot cure it."""
 
@@ -115,7 +116,7 @@ class Entry:
     unstored: Unstored | None = None
     """The API server does not take the status that `subject` has."""
     reported: str = ""
-    """The reason of the Event that told of a refused write: one is enough until one succeeds."""
+    """The reason of the Event about a refused write: one Event is enough until a write succeeds."""
     probe: Probe | None = None
 
     def seen(self, engine: EngineView) -> Seen:

@@ -188,7 +188,7 @@ class FairSlots:
 
     @property
     def limit(self) -> int:
-        """How many may be under way now, the reserve aside. Whoever changes it calls `admit`."""
+        """How many may be under way now, the reserve aside. A change needs `admit` called."""
         return self.width
 
     @property

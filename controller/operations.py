@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller import backoff
 from controller.core import names
 from controller.core.reasons import Reason
 from controller.core.resources import SandboxSpec
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 RETRY_FIRST = timedelta(seconds=0.5)
 RETRY_CAP = timedelta(seconds=30)
 """Seconds, not minutes: who repairs what the engine refused, outside of the spec, waits for it."""
-RETRY_SPREAD = 0.2
-"""As much longer, at random: what failed together is not tried together."""
 READINGS = 16
 """How many operations at once read what their spec refers to. They keep it in memory until the
 engine has a slot for them."""
@@ -212,9 +210,7 @@ class Operations:
         attempts = 1
         if before is not None and before.verb is verb:
             attempts = before.attempts + 1
-        backoff: timedelta = min(RETRY_CAP, RETRY_FIRST * 2 ** min(attempts - 1, 10))
-        backoff *= random.uniform(1.0, 1.0 + RETRY_SPREAD)  # noqa: S311 - spread, no secret
-        retry_at = self._now() + backoff
+        retry_at = self._now() + backoff.after(attempts, RETRY_FIRST, RETRY_CAP)
         if isinstance(error, PullFailed):
             retry_at = max(retry_at, error.retry_at)
         entry.failure = Failure(verb, error.reason, error.message, retry_at, attempts)

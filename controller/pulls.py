@@ -1,7 +1,7 @@
 """Pulls of images: one for all that wait for the same image, fair between namespaces, and after a
 failure again only after a while.
 
-A pull takes as long as its registry likes, and whoever writes a Sandbox names the registry. So a
+A pull takes as long as its registry likes, and the author of a Sandbox names the registry. So a
 namespace has few at once; how slow one may be is the engine's to bound (PullTooSlow); and who met
 a slow registry waits longer each time, whatever becomes of the Sandbox's spec meanwhile.
 """
@@ -9,12 +9,12 @@ a slow registry waits longer each time, whatever becomes of the Sandbox's spec m
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from controller import backoff
 from controller.core.reasons import Reason
 from controller.engines.base import Engine, EngineRefused, PullTooSlow
 from controller.fairness import TENANT, FairSlots
@@ -31,10 +31,8 @@ TRIED_AGAIN = (
     "The operator pulls it again, at first after 10 seconds and later every 5 minutes; "
     "correct spec.image if it is wrong."
 )
-SPREAD = 0.2
-"""As much longer, at random: what failed together is not tried together."""
-SLOW_SECONDS = 10.0
-SLOW_CAP_SECONDS = 60.0
+SLOW_FIRST = timedelta(seconds=10)
+SLOW_CAP = timedelta(seconds=60)
 """A pull that was too slow has kept the engine's few downloads from everybody: for so long, doubled
 each time, its namespace begins no other pull. A slow registry has as many images as it likes."""
 KNOWN_OF_A_NAMESPACE = 100
@@ -156,8 +154,8 @@ class Pulls:
     def _learn(self, namespace: str, wanted: Wanted, pull: _Pull, failed: Exception | None) -> None:
         slow, _ = self._slow.pop(namespace, (0, 0.0))
         if isinstance(failed, PullTooSlow):
-            pause = min(SLOW_CAP_SECONDS, SLOW_SECONDS * 2**slow)
-            until = asyncio.get_running_loop().time() + _spread(pause)
+            pause = backoff.after(slow + 1, SLOW_FIRST, SLOW_CAP)
+            until = asyncio.get_running_loop().time() + pause.total_seconds()
             self._slow[namespace] = min(slow + 1, 10), until
         elif slow > 1:
             self._slow[namespace] = slow // 2, 0.0
@@ -199,8 +197,7 @@ class Backoffs:
         # Long quiet, as kubelet has it: then it counts as new.
         if before is not None and self._now() < before.retry_at + 2 * RETRY_CAP:
             attempts = before.attempts + 1
-        backoff = min(RETRY_CAP, RETRY_FIRST * 2 ** min(attempts - 1, 10))
-        retry_at = self._now() + timedelta(seconds=_spread(backoff.total_seconds()))
+        retry_at = self._now() + backoff.after(attempts, RETRY_FIRST, RETRY_CAP)
         of_namespace[wanted] = _Failure(error, attempts, retry_at)
         if len(of_namespace) > KNOWN_OF_A_NAMESPACE:
             of_namespace.popitem(last=False)
@@ -224,7 +221,3 @@ class Backoffs:
             if now < newest.retry_at + 2 * RETRY_CAP:
                 return
             del self._failures[namespace]
-
-
-def _spread(seconds: float) -> float:
-    return seconds * random.uniform(1.0, 1.0 + SPREAD)  # noqa: S311 - spread, no secret

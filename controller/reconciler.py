@@ -137,8 +137,9 @@ class Reconciler:
                     self._queue.add(uid)  # in a burst every deletion is shown before one goes on
                     return
             unstored = entry.unstored
-            refused = unstored is not None and unstored.final
-            if unstored is not None and refused:
+            refused = False
+            if unstored is not None and unstored.final:
+                refused = True
                 wait = unstored.retry_at - asyncio.get_running_loop().time()
                 self._queue.add_after(uid, wait)
             if (untold or refused) and not may_go_on(entry.subject, decision, refused=refused):
@@ -208,11 +209,11 @@ class Reconciler:
 
     async def _not_stored(self, entry: Entry, decision: Decision, error: ApiError) -> None:
         """A status could not be stored. Where repeating cannot cure it, what goes on goes on from
-        it as if it were, the user is told by an Event, and what has room is stored."""
+        it as if it were, an Event says so to the user, and what has room is stored."""
         now = asyncio.get_running_loop().time()
         unstored = entry.unstored
         if unstored is None:
-            unstored = entry.unstored = Unstored(entry.subject.status, now, 0, now)
+            unstored = entry.unstored = Unstored(entry.subject.status, now, now)
         unstored.failures += 1
         refused = isinstance(error, Refused)
         # An answer that only this object gets: it has no room, and the words for it are unknown
@@ -407,9 +408,8 @@ class Reconciler:
             except ApiError as error:
                 # The engine does not wait for it (decide); the finalizer does.
                 message = f"the API server refuses to delete the session key's Secret: {error}"
-                entry.refusal = self._refusal(Reason.API_REFUSED, message)
-                if isinstance(error, ApiUnreachable):
-                    entry.refusal = replace(entry.refusal, silent=True)
+                refusal = self._refusal(Reason.API_REFUSED, message)
+                entry.refusal = replace(refusal, silent=isinstance(error, ApiUnreachable))
                 return True
         entry.secret, entry.key, entry.refusal = SecretState.ABSENT, None, None
         return True

@@ -146,8 +146,8 @@ def may_go_on(sandbox: Subject, decision: Decision, *, refused: bool) -> bool:
         return refused and decision.step is None
     if refused:
         return decision.operation.verb in _ENDS_PROCESSES
-    told = decision.status.pausing == sandbox.status.pausing
-    return told and decision.operation.verb in _NEEDS_NO_STATUS
+    stored = decision.status.pausing == sandbox.status.pausing
+    return stored and decision.operation.verb in _NEEDS_NO_STATUS
 
 
 def terse(status: SandboxStatus) -> SandboxStatus:
@@ -168,7 +168,7 @@ def terse(status: SandboxStatus) -> SandboxStatus:
 
 def _shown(status: SandboxStatus) -> SandboxStatus:
     """The status without anything hidden in its texts: the one place that sees to it, for what was
-    composed and for what is stored, whoever wrote that. The same object where nothing is hidden."""
+    composed and for what others have stored. The same object where nothing is hidden."""
     changes: dict[str, object] = {}
     for field in ("sandbox_spec_id", "created_by_user_id"):
         changes |= _changed(status, field, visible)

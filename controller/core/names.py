@@ -54,7 +54,7 @@ class Owner:
 def container_name(owner: Owner, uid: str) -> str:
     """A function of the full UID, so that the engine itself refuses a second container.
 
-    Docker's DNS tells every container of a network the names of its neighbours by their addresses:
+    Docker's DNS gives every container of a network the names of its neighbours by their addresses:
     one way, then, and of 128 bits. The cluster's UID goes in, which someone with rights in a
     namespace of their own cannot read: who knows another's Sandbox UID cannot ask for its address
     either. No key that could be lost, since the name must be the same after every restart; and not

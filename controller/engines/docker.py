@@ -4,7 +4,7 @@
 a lane. None waits for another's calls, but a burst of removals for what is being built:
 
     pulse      identify, which says whether the engine answers
-    reads      list, find, inspect, environment, image_present
+    reads      list, find, inspect, environment, image_present, advisories
     builds     create, start, freeze, thaw, update_limits
     signals    signal_stop, kill
     removals   remove, remove_volume
@@ -693,10 +693,10 @@ def _stat(client: Any, container_id: str, path: str) -> dict[str, Any] | None:
         return None
     if answer.status_code not in (200, 500):  # a 500 is for loops, and for files in the way
         client._raise_for_status(answer)
-    told = answer.headers.get("X-Docker-Container-Path-Stat")
-    if answer.status_code != 200 or told is None:
+    stat = answer.headers.get("X-Docker-Container-Path-Stat")
+    if answer.status_code != 200 or stat is None:
         raise _Unfollowed("has a path in it that the engine cannot follow to its end")
-    return cast(dict[str, Any], json.loads(base64.b64decode(told)))
+    return cast(dict[str, Any], json.loads(base64.b64decode(stat)))
 
 
 def _ask(client: Any, container_id: str, path: str) -> rootpaths.Entry | None:

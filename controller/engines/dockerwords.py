@@ -13,7 +13,7 @@ from typing import Any
 
 import re2
 
-from controller.core import globs, names, quantity
+from controller.core import globs, names, quantity, sizes
 from controller.core.discretion import MAX_TEXT, WITHHELD, repeats
 from controller.core.names import Owner
 from controller.core.plaintext import one_line
@@ -297,7 +297,7 @@ def image_complaint(config: Mapping[str, Any], *, of_container: bool = False) ->
 
 
 def _bytes(groups: Iterable[Iterable[str]]) -> int:
-    return sum(len(text.encode()) for group in groups for text in group)
+    return sum(sizes.size(text) for group in groups for text in group)
 
 
 def resolved_paths(details: Mapping[str, Any]) -> tuple[dict[str, str], str]:

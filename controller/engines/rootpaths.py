@@ -4,7 +4,7 @@ The engine and its runtime resolve some paths inside that root while they prepar
 rights of the host: mount targets, the working directory, their own mount points. A symlink there
 can lead one of them to /dev or /proc, and what the runtime opens next is the host's (CVE-2025-31133
 and its family). `Root` resolves such paths as the kernel would, by asking for one part after the
-other, and `check` refuses what must not be used. Pure: whoever calls it says how to ask.
+other, and `check` refuses what must not be used. Pure: the caller says how to ask.
 
     rules   mount targets       not the root, not /dev, /proc, /sys, not a file the engine mounts
             working directory   not /dev, /proc, /sys
@@ -33,6 +33,7 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from controller.core.plaintext import visible
 from controller.core.resources import ENGINE_FILES
 from controller.core.resources import KERNEL_PATHS as KERNEL
 
@@ -251,5 +252,5 @@ def _leads(path: str, to: str) -> str:
 
 
 def _shown(path: str) -> str:
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in path)
+    text = visible(path)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controller import backoff
 from controller.core.reasons import Reason
 from controller.core.resources import SandboxSpec
 from controller.core.rules import Rules
@@ -14,7 +15,6 @@ from controller.kube.environment import Environment
 from controller.operations import (
     RETRY_CAP,
     RETRY_FIRST,
-    RETRY_SPREAD,
     container_spec,
 )
 from controller.pulls import PULLS_OF_A_NAMESPACE
@@ -38,7 +38,7 @@ async def test_a_failure_is_told_with_its_retry(operator: Operator) -> None:
     assert failure is not None
     assert (failure.verb, failure.reason, failure.attempts) == (Verb.RUN, Reason.ENGINE_REFUSED, 1)
     wait = failure.retry_at - operator.clock()
-    assert RETRY_FIRST * 0.99 < wait <= RETRY_FIRST * (1 + RETRY_SPREAD)
+    assert RETRY_FIRST * 0.99 < wait <= RETRY_FIRST * (1 + backoff.SPREAD)
 
 
 async def test_retries_double_to_a_cap_and_success_forgets_them(operator: Operator) -> None:
@@ -47,14 +47,14 @@ async def test_retries_double_to_a_cap_and_success_forgets_them(operator: Operat
     operator.api.create()
     await operator.settle()
     waits = []
-    longest = RETRY_CAP.total_seconds() * (1 + RETRY_SPREAD)
+    longest = RETRY_CAP.total_seconds() * (1 + backoff.SPREAD)
     for _ in range(11):
         failure = operator.entry().failure
         assert failure is not None
         waits.append((failure.retry_at - operator.clock()).total_seconds())
         await operator.advance(longest)
     for wait, nominal in zip(waits, [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30], strict=True):
-        assert nominal * 0.99 < wait <= nominal * (1 + RETRY_SPREAD)
+        assert nominal * 0.99 < wait <= nominal * (1 + backoff.SPREAD)
     await operator.advance(longest)
     assert operator.told() == ("RUNNING", "Ready")
     assert operator.entry().failure is None

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller import pulls
+from controller import backoff, pulls
 from controller.core.reasons import Reason
 from controller.engines.base import EngineRefused, EngineUnreachable, PullTooSlow
 from controller.engines.memory import MemoryEngine, MemoryHost
@@ -16,7 +16,6 @@ from controller.pulls import (
     PULLS_OF_A_NAMESPACE,
     RETRY_CAP,
     RETRY_FIRST,
-    SPREAD,
     Backoffs,
     PullFailed,
     Pulls,
@@ -135,8 +134,8 @@ async def test_no_answer_of_the_engine_is_no_fault_of_the_image() -> None:
 async def test_after_a_slow_one_the_namespace_pauses_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pulls, "SLOW_SECONDS", 3600)
-    monkeypatch.setattr(pulls, "SLOW_CAP_SECONDS", 3600)
+    monkeypatch.setattr(pulls, "SLOW_FIRST", timedelta(hours=1))
+    monkeypatch.setattr(pulls, "SLOW_CAP", timedelta(hours=1))
     puller = Puller()
     puller.gate.set()
     puller.host.fail_next("pull", SLOW)
@@ -157,7 +156,7 @@ def test_the_backoff_doubles_to_a_cap_with_jitter_and_is_forgotten_on_success() 
         with pytest.raises(PullFailed) as caught:
             backoffs.check("a", FAR)
         wait = (caught.value.retry_at - clock.time).total_seconds()
-        assert nominal * 0.99 < wait <= nominal * (1 + SPREAD)
+        assert nominal * 0.99 < wait <= nominal * (1 + backoff.SPREAD)
         clock.time = caught.value.retry_at
         backoffs.check("a", FAR)
     backoffs.succeeded("a", FAR)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from controller.engines import rootpaths
 from controller.engines.rootpaths import Entry, Root, UnsafePath
+from tests.unit.engines.trees import follow
 
 Tree = dict[str, str | None]
 """Absolute path -> target of a symlink; None is a directory. Parents need not be named."""
@@ -43,25 +44,11 @@ class Mounted:
         return Entry() if any(known.startswith(f"{inside}/") for known in tree) else None
 
     def follow(self, path: str) -> str:
-        todo, current, links = path.split("/"), "/", 0
-        while todo:
-            part = todo.pop(0)
-            if part in ("", "."):
-                continue
-            if part == "..":
-                current = posixpath.dirname(current)
-                continue
-            there = posixpath.join(current, part)
-            entry = self.entry(there)
-            if entry is None or entry.link is None:
-                current = there
-                continue
-            links += 1
-            if links > 40:
-                raise UnsafePath("has a loop")
-            current = "/" if entry.link.startswith("/") else current
-            todo = [*entry.link.split("/"), *todo]
-        return current
+        def link(at: str) -> str | None:
+            entry = self.entry(at)
+            return None if entry is None else entry.link
+
+        return follow(path, link)
 
     def mount(self, path: str, volume: Tree) -> str:
         """As engines do: what does not exist is made."""

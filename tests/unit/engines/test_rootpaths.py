@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controller.core.resources import ENGINE_FILES
 from controller.engines import rootpaths
 from controller.engines.rootpaths import Entry, Root, UnsafePath
+from tests.unit.engines.trees import follow
 
 Tree = dict[str, str | None]
 """Absolute path -> target of a symlink; None is a directory or file."""
@@ -24,25 +25,7 @@ def asked(tree: Tree, path: str) -> Entry | None:
 
 def followed(tree: Tree, path: str) -> str:
     """Where a path leads, by the kernel's rules and in the scope of the root."""
-    todo, current, links = path.split("/"), "/", 0
-    while todo:
-        part = todo.pop(0)
-        if part in ("", "."):
-            continue
-        if part == "..":
-            current = posixpath.dirname(current)
-            continue
-        there = posixpath.join(current, part)
-        target = tree.get(there)
-        if target is None:
-            current = there
-            continue
-        links += 1
-        if links > 40:
-            raise UnsafePath("has a loop")
-        current = "/" if target.startswith("/") else current
-        todo = [*target.split("/"), *todo]
-    return current
+    return follow(path, tree.get)
 
 
 def seen_by_the_runtime(tree: Tree) -> Tree:
